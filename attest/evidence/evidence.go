@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package evidence holds attestation evidence as data: one CMW JSON collection for one quote.
+//
+// The container is the collection of draft-ietf-rats-msg-wrap (media type application/cmw+json). Its items are raw
+// bytes and are never re-encoded; the digest of evidence is the SHA-256 of the exact line that carries it. The package
+// guarantees that a parsed collection has every required item exactly once, with the media type that this version
+// names, and nothing else. It does no cryptography and trusts nothing: verifying is for the packages above it.
+package evidence
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+
+	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/refusal"
+)
+
+// Type is the collection type: an absolute URI, as the draft demands.
+const Type = "tag:github.com,2026:kettle/attest/evidence/v1"
+
+// MediaType is the registered media type of the container.
+const MediaType = "application/cmw+json"
+
+// MaxLine bounds one evidence line in bytes.
+const MaxLine = 256 << 10
+
+// CMW indicator bits (draft-ietf-rats-msg-wrap, section 3.1).
+const (
+	indicatorEndorsements = 1 << 1
+	indicatorEvidence     = 1 << 2
+)
+
+const link = "evidence"
+
+// item fixes the media type and indicator of each item that a collection holds.
+type item struct {
+	name, mediaType string
+	indicator       uint32
+}
+
+var items = []item{ // the order in which they are written
+	{"tsm-report", "application/vnd.veraison.tsm-report+json", indicatorEvidence},
+	{"endorsements", "application/pem-certificate-chain", indicatorEndorsements},
+	{"binding", "application/json", indicatorEvidence},
+	{"public-key", "application/vnd.kettle.spki", indicatorEvidence},
+	{"event-log", "application/vnd.kettle.event-log+jsonl", indicatorEvidence},
+}
+
+// Collection is the evidence of one quote.
+type Collection struct {
+	Report       TSMReport // as configfs-tsm gives it
+	Endorsements []byte    // PEM: the VCEK, then the ASK that signed it
+	Binding      []byte    // canonical context, see package binding
+	PublicKey    []byte    // DER SubjectPublicKeyInfo of the key that signed the quoted statement
+	EventLog     []byte    // JSON Lines, see package eventlog
+}
+
+// TSMReport is the triple that Linux gives at /sys/kernel/config/tsm/report.
+type TSMReport struct {
+	Provider string // "sev_guest" for SEV-SNP
+	OutBlob  []byte // the raw hardware report
+	AuxBlob  []byte // certificates from the host, may be empty
+}
+
+type tsmReportJSON struct {
+	Provider string `json:"provider"`
+	OutBlob  string `json:"outblob"`
+	AuxBlob  string `json:"auxblob,omitempty"`
+}
+
+// Line encodes the collection as one line without the newline. Two calls give the same bytes.
+func (c *Collection) Line() ([]byte, error) {
+	report, err := json.Marshal(tsmReportJSON{
+		Provider: c.Report.Provider,
+		OutBlob:  base64.RawURLEncoding.EncodeToString(c.Report.OutBlob),
+		AuxBlob:  base64.RawURLEncoding.EncodeToString(c.Report.AuxBlob),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encoding tsm report: %w", err)
+	}
+	values := map[string][]byte{
+		"tsm-report": report, "endorsements": c.Endorsements, "binding": c.Binding,
+		"public-key": c.PublicKey, "event-log": c.EventLog,
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `{"__cmwc_t":%q`, Type)
+	for _, it := range items {
+		if len(values[it.name]) == 0 {
+			return nil, malformed("a value for item "+it.name, "none")
+		}
+		fmt.Fprintf(&b, `,%q:[%q,%q,%d]`, it.name, it.mediaType, base64.RawURLEncoding.EncodeToString(values[it.name]), it.indicator)
+	}
+	b.WriteByte('}')
+	if b.Len() > MaxLine {
+		return nil, malformed(fmt.Sprintf("evidence of at most %d bytes", MaxLine), fmt.Sprintf("%d bytes", b.Len()))
+	}
+	return b.Bytes(), nil
+}
+
+// Is reports whether a JSON line looks like a CMW collection, without judging it.
+func Is(line []byte) bool {
+	var probe struct {
+		Type *string `json:"__cmwc_t"`
+	}
+	return json.Unmarshal(line, &probe) == nil && probe.Type != nil
+}
+
+// Digest names a line of evidence: the SHA-256 of its exact bytes, without the newline.
+func Digest(line []byte) binding.Digest { return binding.Sum(line) }
+
+// Parse reads one line. Unknown, duplicate and missing items, other media types and trailing data are refused.
+func Parse(line []byte) (*Collection, error) {
+	if len(line) > MaxLine {
+		return nil, malformed(fmt.Sprintf("evidence of at most %d bytes", MaxLine), fmt.Sprintf("%d bytes", len(line)))
+	}
+	raw, err := object(line)
+	if err != nil {
+		return nil, err
+	}
+	var typ string
+	if err := json.Unmarshal(raw["__cmwc_t"], &typ); err != nil || typ != Type {
+		return nil, malformed("collection type "+Type, fmt.Sprintf("%q", typ)).Because(err)
+	}
+	delete(raw, "__cmwc_t")
+	values := map[string][]byte{}
+	for _, it := range items {
+		r, ok := raw[it.name]
+		if !ok {
+			return nil, missing(it.name)
+		}
+		if values[it.name], err = it.decode(r); err != nil {
+			return nil, err
+		}
+		delete(raw, it.name)
+	}
+	for name := range raw {
+		return nil, malformed("only the items of "+Type, fmt.Sprintf("item %q", name))
+	}
+	report, err := parseReport(values["tsm-report"])
+	if err != nil {
+		return nil, err
+	}
+	return &Collection{
+		Report: report, Endorsements: values["endorsements"], Binding: values["binding"],
+		PublicKey: values["public-key"], EventLog: values["event-log"],
+	}, nil
+}
+
+// decode reads one CMW record: [media type, base64url value, indicator].
+func (it item) decode(raw json.RawMessage) ([]byte, error) {
+	var record []json.RawMessage
+	var mediaType, value string
+	var indicator uint32
+	err := json.Unmarshal(raw, &record)
+	if err == nil && len(record) != 3 {
+		err = fmt.Errorf("%d elements", len(record))
+	}
+	for i, dst := range []any{&mediaType, &value, &indicator} {
+		if err == nil {
+			err = json.Unmarshal(record[i], dst)
+		}
+	}
+	if err != nil {
+		return nil, malformed("item "+it.name+" as [media type, value, indicator]", "another shape").Because(err)
+	}
+	if mediaType != it.mediaType || indicator != it.indicator {
+		return nil, malformed(fmt.Sprintf("item %s of type %s, indicator %d", it.name, it.mediaType, it.indicator),
+			fmt.Sprintf("%q, %d", mediaType, indicator))
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(value)
+	if err != nil {
+		return nil, malformed("item "+it.name+" in base64url without padding", "another encoding").Because(err)
+	}
+	if len(b) == 0 {
+		return nil, missing(it.name)
+	}
+	return b, nil
+}
+
+func parseReport(b []byte) (TSMReport, error) {
+	raw, err := object(b)
+	if err != nil {
+		return TSMReport{}, err
+	}
+	var r TSMReport
+	var out, aux string
+	for name, v := range raw {
+		dst, ok := map[string]*string{"provider": &r.Provider, "outblob": &out, "auxblob": &aux}[name]
+		if !ok {
+			return TSMReport{}, malformed("provider, outblob and auxblob in tsm-report", fmt.Sprintf("%q", name))
+		}
+		if err := json.Unmarshal(v, dst); err != nil {
+			return TSMReport{}, malformed("text in tsm-report."+name, "another type").Because(err)
+		}
+	}
+	if r.OutBlob, err = base64.RawURLEncoding.Strict().DecodeString(out); err == nil {
+		r.AuxBlob, err = base64.RawURLEncoding.Strict().DecodeString(aux)
+	}
+	if err != nil {
+		return TSMReport{}, malformed("base64url without padding in tsm-report", "another encoding").Because(err)
+	}
+	if r.Provider == "" || len(r.OutBlob) == 0 {
+		return TSMReport{}, missing("tsm-report provider and outblob")
+	}
+	return r, nil
+}
+
+// object reads one JSON object and refuses duplicate keys and trailing data.
+func object(b []byte) (map[string]json.RawMessage, error) {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, malformed("a JSON object", "something else").Because(err)
+	}
+	out := map[string]json.RawMessage{}
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return nil, malformed("a JSON object", "broken JSON").Because(err)
+		}
+		key, ok := t.(string)
+		if !ok {
+			return nil, malformed("text keys", "another token")
+		}
+		if _, dup := out[key]; dup {
+			return nil, malformed("each key once", fmt.Sprintf("%q twice", key))
+		}
+		var v json.RawMessage
+		if err := dec.Decode(&v); err != nil {
+			return nil, malformed("a JSON object", "broken JSON").Because(err)
+		}
+		out[key] = v
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, malformed("a closed JSON object", "truncated JSON").Because(err)
+	}
+	if len(bytes.TrimSpace(b[dec.InputOffset():])) != 0 {
+		return nil, malformed("one JSON object", "trailing data")
+	}
+	return out, nil
+}
+
+func malformed(want, got string) *refusal.Refusal {
+	return &refusal.Refusal{
+		Link: link, Code: refusal.Malformed, Want: want, Got: got,
+		Next: "take the evidence again from the bundle that the runner wrote",
+	}
+}
+
+func missing(what string) *refusal.Refusal {
+	return &refusal.Refusal{
+		Link: link, Code: refusal.Missing, Want: what, Got: "nothing",
+		Next: "take the evidence again from the bundle that the runner wrote",
+	}
+}
