@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bundle signs and verifies in-toto statements as Sigstore bundles v0.3, and reads and writes the JSON Lines
+// file that carries them together with their evidence.
+//
+// A bundle here is a DSSE envelope with one signature by a bare ECDSA P-256 key. Which key that must be comes from the
+// hardware quote, never from the bundle: [Verify] takes the key from its caller. The package guarantees that a payload
+// it returns was signed, whole, by that key, under the in-toto payload type. It trusts sigstore-go for the envelope
+// and the signature, and is the module's only importer of it.
+package bundle
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	sigbundle "github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/sign"
+	"github.com/sigstore/sigstore-go/pkg/verify"
+	"github.com/sigstore/sigstore/pkg/signature"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/attest/statement"
+)
+
+// MediaType is the media type of every bundle that this package writes and the only one that it reads.
+const MediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+// MaxLine bounds one bundle in bytes: the largest payload in base64, and its frame.
+const MaxLine = statement.MaxPayload*4/3 + 64<<10
+
+const link = "signature"
+
+// Sign makes one line: a bundle over exactly these payload bytes, without the newline.
+func Sign(ctx context.Context, key *Key, payload []byte) ([]byte, error) {
+	pb, err := sign.Bundle(&sign.DSSEData{Data: payload, PayloadType: statement.PayloadType}, key, sign.BundleOptions{Context: ctx})
+	if err != nil {
+		return nil, fmt.Errorf("signing bundle: %w", err)
+	}
+	b, err := protojson.Marshal(pb)
+	if err != nil {
+		return nil, fmt.Errorf("encoding bundle: %w", err)
+	}
+	var line bytes.Buffer // protojson varies its white space on purpose
+	if err := json.Compact(&line, b); err != nil {
+		return nil, fmt.Errorf("compacting bundle: %w", err)
+	}
+	return line.Bytes(), nil
+}
+
+// Bundle is one parsed and not yet verified bundle.
+type Bundle struct {
+	inner   *sigbundle.Bundle
+	payload []byte
+}
+
+// Is reports whether a JSON line looks like a Sigstore bundle, without judging it.
+func Is(line []byte) bool {
+	var probe struct {
+		MediaType string `json:"mediaType"`
+	}
+	return json.Unmarshal(line, &probe) == nil && probe.MediaType == MediaType
+}
+
+// Parse reads one line. Another media type, another payload type, more than one signature, and verification material
+// that is not a bare key are refused.
+func Parse(line []byte) (*Bundle, error) {
+	if len(line) > MaxLine {
+		return nil, malformed(fmt.Sprintf("a bundle of at most %d bytes", MaxLine), fmt.Sprintf("%d bytes", len(line)), nil)
+	}
+	inner := new(sigbundle.Bundle)
+	if err := inner.UnmarshalJSON(line); err != nil {
+		return nil, malformed("a Sigstore bundle v0.3", "a line that does not decode as one", err)
+	}
+	if inner.GetMediaType() != MediaType {
+		return nil, malformed("media type "+MediaType, fmt.Sprintf("%q", inner.GetMediaType()), nil)
+	}
+	env := inner.GetDsseEnvelope()
+	if env == nil || len(env.GetSignatures()) != 1 {
+		return nil, malformed("a DSSE envelope with one signature", "another content", nil)
+	}
+	if env.GetPayloadType() != statement.PayloadType {
+		return nil, malformed("payload type "+statement.PayloadType, fmt.Sprintf("%q", env.GetPayloadType()), nil)
+	}
+	if inner.GetVerificationMaterial().GetPublicKey().GetHint() == "" {
+		return nil, malformed("a public key hint as verification material", "none", nil)
+	}
+	return &Bundle{inner: inner, payload: env.GetPayload()}, nil
+}
+
+// Payload gives the unverified payload, for inspecting and for finding the evidence that names its key.
+func (b *Bundle) Payload() []byte { return bytes.Clone(b.payload) }
+
+// Verify checks the signature with this key, and returns the payload only after success.
+func (b *Bundle) Verify(spki []byte) ([]byte, error) {
+	material, err := keyMaterial(spki)
+	if err != nil {
+		return nil, err
+	}
+	v, err := verify.NewVerifier(material, verify.WithNoObserverTimestamps(), verify.WithoutStatementPredicate())
+	if err != nil {
+		return nil, fmt.Errorf("making verifier: %w", err)
+	}
+	// The artifact is compared by the caller, digest against subject; the key is the identity.
+	if _, err := v.Verify(b.inner, verify.NewPolicy(verify.WithoutArtifactUnsafe(), verify.WithKey())); err != nil {
+		return nil, &refusal.Refusal{
+			Link: link, Code: refusal.Signature, Want: "a signature by the key that the quote names, " + hint(spki),
+			Got:   "a signature that this key did not make",
+			Next:  "the statement was altered, or its evidence belongs to another statement",
+			Cause: err,
+		}
+	}
+	return bytes.Clone(b.payload), nil
+}
+
+// keyMaterial makes the one trusted key of a verification. The hint in the bundle chooses nothing.
+func keyMaterial(spki []byte) (root.TrustedMaterial, error) {
+	pub, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return nil, malformed("a DER SubjectPublicKeyInfo", "bytes that do not decode", err)
+	}
+	key, ok := pub.(*ecdsa.PublicKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return nil, malformed("an ECDSA P-256 key", fmt.Sprintf("%T", pub), nil)
+	}
+	canonical, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil || !bytes.Equal(canonical, spki) {
+		return nil, malformed("the canonical encoding of the key", "another encoding", err)
+	}
+	v, err := signature.LoadDefaultVerifier(key)
+	if err != nil {
+		return nil, fmt.Errorf("loading key: %w", err)
+	}
+	trusted := root.NewExpiringKey(v, time.Time{}, time.Time{}) // the quote bounds its life, not a clock
+	return root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return trusted, nil }), nil
+}
+
+func malformed(want, got string, cause error) *refusal.Refusal {
+	return &refusal.Refusal{
+		Link: link, Code: refusal.Malformed, Want: want, Got: got, Cause: cause,
+		Next: "take the bundle file again from where the runner stored it",
+	}
+}
