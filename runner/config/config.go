@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config reads kettled's configuration: one closed YAML file that is part of the measured image.
+//
+// It guarantees that a configuration it returns is complete and that every key of the file was understood: an unknown
+// key, a missing value and a value out of range are refused, all faults at once. No credential is ever in it. It
+// trusts its bytes, whose digest is on the measured command line.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kettle/attest/attest/binding"
+)
+
+// Schema is the schema of the file.
+const Schema = "kettle.config/v1"
+
+// MaxFile bounds the file in bytes.
+const MaxFile = 64 << 10
+
+// Config is the whole configuration.
+type Config struct {
+	Schema     string     `yaml:"schema"`
+	GitHub     GitHub     `yaml:"github"`
+	Credential Credential `yaml:"credential"`
+	Sandbox    Sandbox    `yaml:"sandbox"`
+	Egress     Egress     `yaml:"egress"`
+	Policy     string     `yaml:"policy"` // file beside the configuration
+	Sink       Sink       `yaml:"sink"`
+	Timeouts   Timeouts   `yaml:"timeouts"`
+	Platforms  Platforms  `yaml:"platforms"`
+	Network    Network    `yaml:"network"`
+
+	digest binding.Digest
+}
+
+// GitHub says where the runner registers and which hosts it may talk to.
+type GitHub struct {
+	URL         string   `yaml:"url"`    // https://github.com
+	APIURL      string   `yaml:"apiUrl"` // https://api.github.com
+	Issuer      string   `yaml:"issuer"` // of the OIDC tokens
+	Scope       string   `yaml:"scope"`  // repo or org
+	Target      string   `yaml:"target"` // owner/repository or organisation
+	RunnerGroup int64    `yaml:"runnerGroup"`
+	Labels      []string `yaml:"labels"`
+	Hosts       []string `yaml:"hosts"`           // every host that kettled and the runner may reach, exact names
+	Roots       []string `yaml:"roots,omitempty"` // PEM files of a private CA, beside the configuration
+}
+
+// Credential says where the registration credential comes from. It is never in a file of the image.
+type Credential struct {
+	From string `yaml:"from"` // launcher
+}
+
+// Sandbox bounds the job.
+type Sandbox struct {
+	Profile string `yaml:"profile"` // strict
+	Limits  Limits `yaml:"limits"`
+}
+
+// Limits of the sandbox and of one response.
+type Limits struct {
+	MemoryMiB  int64         `yaml:"memoryMiB"`
+	Processes  int64         `yaml:"processes"`
+	OutputMiB  int64         `yaml:"outputMiB"` // bytes that one response may hash
+	FreezeTime time.Duration `yaml:"freezeTime"`
+}
+
+// Egress says what the job may reach.
+type Egress struct {
+	BeforeDispatch string `yaml:"beforeDispatch"` // github-only
+	After          string `yaml:"after"`          // none: nothing but GitHub
+}
+
+// Sink says where the record goes.
+type Sink struct {
+	URL   string   `yaml:"url"`
+	Roots []string `yaml:"roots,omitempty"`
+}
+
+// Timeouts of the phases.
+type Timeouts struct {
+	Register time.Duration `yaml:"register"`
+	Idle     time.Duration `yaml:"idle"`
+	Job      time.Duration `yaml:"job"`
+}
+
+// Platforms says which secure processors this image accepts for itself.
+type Platforms struct {
+	Allowed []string `yaml:"allowed"`         // snp, sim
+	Roots   []string `yaml:"roots,omitempty"` // PEM files of private roots, beside the configuration
+}
+
+// Network is the machine's one interface. The host can lie about it; nothing is trusted for travelling on it.
+type Network struct {
+	Address string            `yaml:"address"` // 10.0.2.15/24
+	Gateway string            `yaml:"gateway,omitempty"`
+	Resolve map[string]string `yaml:"resolve,omitempty"` // fixed addresses of hosts
+}
+
+// Parse reads a configuration file.
+func Parse(b []byte) (*Config, error) {
+	if len(b) > MaxFile {
+		return nil, fmt.Errorf("configuration has %d bytes, at most %d are allowed", len(b), MaxFile)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	c := new(Config)
+	if err := dec.Decode(c); err != nil {
+		return nil, fmt.Errorf("decoding configuration: %w", err)
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("configuration has more than one YAML document")
+	}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c.digest = binding.Sum(b)
+	return c, nil
+}
+
+// Digest is the SHA-256 of the file's bytes, as on the measured command line.
+func (c *Config) Digest() binding.Digest { return c.digest }
+
+var fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// Validate reports every fault.
+func (c *Config) Validate() error {
+	var f faults
+	f.check(c.Schema == Schema, "schema is %q, want %q", c.Schema, Schema)
+	c.GitHub.validate(&f)
+	f.check(c.Credential.From == "launcher", `credential.from is %q, want "launcher"`, c.Credential.From)
+	f.check(c.Sandbox.Profile == "strict", `sandbox.profile is %q, want "strict"`, c.Sandbox.Profile)
+	l := c.Sandbox.Limits
+	f.check(l.MemoryMiB > 0 && l.Processes > 0 && l.OutputMiB > 0 && l.FreezeTime > 0,
+		"sandbox.limits needs memoryMiB, processes, outputMiB and freezeTime above zero")
+	f.check(c.Egress.BeforeDispatch == "github-only", `egress.beforeDispatch is %q, want "github-only"`, c.Egress.BeforeDispatch)
+	f.check(c.Egress.After == "none", `egress.after is %q, want "none"`, c.Egress.After)
+	f.check(fileName.MatchString(c.Policy), "policy %q is not a file name beside the configuration", c.Policy)
+	f.check(c.Sink.URL != "", "sink.url is missing")
+	f.check(c.Timeouts.Register > 0 && c.Timeouts.Idle > 0 && c.Timeouts.Job > 0, "timeouts needs register, idle and job above zero")
+	f.check(len(c.Platforms.Allowed) > 0, "platforms.allowed is empty")
+	for _, p := range c.Platforms.Allowed {
+		f.check(p == "snp" || p == "sim", "platform %q is not known", p)
+	}
+	f.check(!slices.Contains(c.Platforms.Allowed, "sim") || len(c.Platforms.Roots) > 0, `platform "sim" needs platforms.roots`)
+	for _, name := range slices.Concat(c.GitHub.Roots, c.Sink.Roots, c.Platforms.Roots) {
+		f.check(fileName.MatchString(name), "roots file %q is not a file name beside the configuration", name)
+	}
+	c.Network.validate(&f)
+	return f.err()
+}
+
+func (g GitHub) validate(f *faults) {
+	for name, raw := range map[string]string{"url": g.URL, "apiUrl": g.APIURL, "issuer": g.Issuer} {
+		u, err := url.Parse(raw)
+		ok := err == nil && u.Scheme == "https" && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
+		f.check(ok, "github.%s %q is not an https URL", name, raw)
+		f.check(!ok || slices.Contains(g.Hosts, u.Hostname()), "github.hosts lacks the host of github.%s", name)
+	}
+	owner, repo, slash := strings.Cut(g.Target, "/")
+	f.check(g.Scope == "repo" && slash && owner != "" && repo != "" && !strings.Contains(repo, "/") || g.Scope == "org" && !slash && owner != "",
+		"github.scope %q with target %q: want repo with owner/repository, or org with an organisation", g.Scope, g.Target)
+	f.check(g.RunnerGroup > 0, "github.runnerGroup is missing")
+	f.check(len(g.Labels) > 0 && len(g.Labels) <= 100, "github.labels needs 1 to 100 labels")
+	for _, h := range g.Hosts {
+		f.check(h != "" && h == strings.ToLower(h) && !strings.ContainsAny(h, "*/: "), "github.hosts: %q is not an exact host name", h)
+	}
+}
+
+func (n Network) validate(f *faults) {
+	_, err := netip.ParsePrefix(n.Address)
+	f.check(err == nil, "network.address %q is not an address with a prefix length", n.Address)
+	if n.Gateway != "" {
+		_, err := netip.ParseAddr(n.Gateway)
+		f.check(err == nil, "network.gateway %q is not an address", n.Gateway)
+	}
+	for host, addr := range n.Resolve {
+		_, err := netip.ParseAddr(addr)
+		f.check(err == nil, "network.resolve of %s: %q is not an address", host, addr)
+	}
+}
+
+// faults collects what is wrong, so that an operator sees all of it.
+type faults []error
+
+func (f *faults) check(ok bool, format string, args ...any) {
+	if !ok {
+		*f = append(*f, fmt.Errorf(format, args...))
+	}
+}
+
+func (f faults) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return fmt.Errorf("configuration refused: %w", errors.Join(f...))
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/bundle"
+	"github.com/kettle/attest/attest/eventlog"
+	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/attest/statement"
+	"github.com/kettle/attest/internal/secret"
+)
+
+// world is everything outside an environment. It records what happens in which order and checks the order of secrets
+// as it goes.
+type world struct {
+	t *testing.T
+
+	mu       sync.Mutex
+	events   []string          // mu
+	frozen   bool              // mu
+	dead     bool              // mu
+	register binding.Digest    // mu
+	quotes   [][64]byte        // mu
+	files    map[string][]byte // mu
+
+	exited chan int
+
+	registerErr, startErr, identifyErr, allowErr, hashErr error
+	freezeErr, thawErr, killErr, quoteErr                 error
+	conclusion                                            string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	return &world{t: t, exited: make(chan int, 1), files: map[string][]byte{}, conclusion: "success"}
+}
+
+func (w *world) note(event string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, event)
+}
+
+func (w *world) saw(event string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, e := range w.events {
+		if e == event {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) Quote(_ context.Context, rd [64]byte) (Quote, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.quotes = append(w.quotes, rd)
+	if len(w.quotes) > 2 && w.quoteErr != nil { // the probe and BOOT work
+		return Quote{}, w.quoteErr
+	}
+	return Quote{Provider: "sev_guest", Report: rd[:], Endorsements: []byte("pem")}, nil
+}
+
+func (w *world) Extend(_ context.Context, d binding.Digest) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.register = eventlog.Extend(w.register, d)
+	return nil
+}
+
+func (w *world) Appraise(Quote, time.Time) (Self, error) {
+	return Self{Instance: statement.Instance{
+		Platform: "sim", ReportID: strings.Repeat("ab", 32), ChipID: strings.Repeat("cd", 64),
+	}}, nil
+}
+
+func (w *world) Register(context.Context, string) (Registration, error) {
+	w.note("register")
+	return Registration{ID: 41, Name: "kettle-1", JIT: secret.New("jit")}, w.registerErr
+}
+
+func (w *world) Remove(ctx context.Context, id int64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if id != 41 {
+		w.t.Errorf("removed runner %d", id)
+	}
+	w.note("remove")
+	return nil
+}
+
+func (w *world) Start(context.Context, secret.String) error { w.note("start"); return w.startErr }
+func (w *world) Exited() <-chan int                         { return w.exited }
+func (w *world) Hosts() map[string]uint64                   { return map[string]uint64{"github.test": 7} }
+
+func (w *world) Freeze(context.Context) error {
+	w.set(&w.frozen, true)
+	w.note("freeze")
+	return w.freezeErr
+}
+func (w *world) Thaw(context.Context) error {
+	w.set(&w.frozen, false)
+	w.note("thaw")
+	return w.thawErr
+}
+func (w *world) Kill(context.Context) error {
+	w.note("kill")
+	if w.killErr == nil {
+		w.set(&w.dead, true)
+	}
+	return w.killErr
+}
+
+func (w *world) set(b *bool, v bool) { w.mu.Lock(); defer w.mu.Unlock(); *b = v }
+
+func (w *world) Identify(_ context.Context, q Question) (*Job, error) {
+	w.note("identify")
+	if q.Nonce.IsZero() || q.EnvironmentKey.IsZero() {
+		w.t.Error("identify without nonce or environment key")
+	}
+	return testJob(), w.identifyErr
+}
+
+func (w *world) Conclusion(context.Context, statement.Facts) (string, error) {
+	if w.conclusion == "" {
+		return "", errors.New("unreachable")
+	}
+	return w.conclusion, nil
+}
+
+func (w *world) Allow(statement.Facts, time.Time) error { w.note("allow"); return w.allowErr }
+func (w *world) Digest() binding.Digest                 { return binding.Sum([]byte("policy")) }
+
+func (w *world) Hash(_ context.Context, o Outputs) ([]statement.Subject, error) {
+	w.mu.Lock()
+	frozen := w.frozen
+	w.mu.Unlock()
+	if !frozen {
+		w.t.Error("hashing while the sandbox runs")
+	}
+	if w.hashErr != nil {
+		return nil, w.hashErr
+	}
+	return []statement.Subject{{Name: o.Paths[0], Digest: statement.SHA256(sha256.Sum256([]byte(o.Paths[0])))}}, nil
+}
+
+func (w *world) Put(_ context.Context, _ binding.Digest, name string, data []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.files[name] = bytes.Clone(data)
+	return nil
+}
+
+func (w *world) names() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	for n := range maps.Keys(w.files) {
+		out = append(out, n)
+	}
+	return out
+}
+
+func (w *world) agent(change func(*Config)) *Agent {
+	w.t.Helper()
+	c := Config{
+		Name: "kettle-1", Profile: "strict", Sandbox: "crun 1.8.1", Configuration: binding.Sum([]byte("config")),
+		Image: binding.Sum([]byte("root")), Software: map[string]string{"kettled": "test"}, Hosts: []string{"github.test"},
+		Idle: time.Minute, Job: time.Minute, Freeze: time.Minute,
+	}
+	if change != nil {
+		change(&c)
+	}
+	a, err := New(c, Ports{
+		Device: w, Appraiser: w, Registrar: w, Sandbox: w, Identifier: w, Policy: w, Hasher: w, Sink: w, Now: time.Now,
+		Watch: func(e Entry) { w.note("phase " + string(e.Phase)) },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return a
+}
+
+func testJob() *Job {
+	origins := map[string]statement.Origin{}
+	for _, name := range []string{
+		"server", "repository", "repositoryId", "repositoryOwnerId", "runId", "runAttempt", "jobId", "job", "workflowPath",
+		"ref", "sha", "event", "runnerId", "runnerName",
+	} {
+		origins[name] = statement.FromGitHub
+	}
+	f := statement.Facts{
+		Server: "https://github.test", Repository: "acme/widget", RepositoryID: "1", RepositoryOwnerID: "2", RunID: "77",
+		RunAttempt: "1", JobID: "9001", Job: "build", WorkflowPath: ".github/workflows/release.yml", Ref: "refs/heads/main",
+		SHA: strings.Repeat("a", 40), Event: "push", RunnerID: "41", RunnerName: "kettle-1",
+		IdentitySource: statement.IdentityJobsAPI, JobMessage: binding.Sum([]byte("message")), Origins: origins,
+	}
+	return &Job{
+		Facts: f, Workspace: "/home/runner/work",
+		External: statement.ExternalParameters{
+			Workflow: statement.Workflow{Ref: f.Ref, Repository: f.Server + "/" + f.Repository, Path: f.WorkflowPath},
+			Job:      f.Job, Event: f.Event,
+		},
+		GitHub: statement.GitHubParameters{
+			EventName: f.Event, RepositoryID: f.RepositoryID, RepositoryOwnerID: f.RepositoryOwnerID,
+			RunnerEnvironment: "self-hosted", RunID: f.RunID, RunAttempt: f.RunAttempt, JobID: f.JobID, RunnerName: f.RunnerName,
+		},
+		Dependencies: []statement.ResourceDescriptor{{URI: "git+https://github.test/acme/widget", Digest: statement.DigestSet{"gitCommit": f.SHA}}},
+		Origins:      map[string]statement.Origin{"externalParameters.workflow": statement.FromGitHub},
+	}
+}
+
+func policyRefusal() error {
+	return &refusal.Refusal{Link: "policy", Code: refusal.Policy, Want: "an allowed job", Got: "another"}
+}
+
+// verified checks every line of a bundle file: each quote binds a statement of its purpose, and the key that the
+// evidence carries made the signature.
+func verified(t *testing.T, data []byte) map[binding.Purpose]binding.Context {
+	t.Helper()
+	f, err := bundle.ReadFile(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[binding.Purpose]binding.Context{}
+	for _, ev := range f.Evidence {
+		c, err := binding.Parse(ev.Collection.Binding)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, b := range f.Bundles {
+			rd := [64]byte(ev.Collection.Report.OutBlob)
+			if _, err := binding.Check(rd, b.Payload(), ev.Collection.Binding, c.Purpose); err != nil {
+				continue
+			}
+			if _, err := b.Verify(ev.Collection.PublicKey); err != nil {
+				t.Errorf("%s: %v", c.Purpose, err)
+			}
+			found = true
+		}
+		if !found {
+			t.Errorf("no statement is bound by the evidence of purpose %s", c.Purpose)
+		}
+		out[c.Purpose] = c
+	}
+	return out
+}

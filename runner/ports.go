@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"context"
+	"time"
+
+	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/statement"
+	"github.com/kettle/attest/internal/secret"
+)
+
+// Registrar registers one ephemeral runner with GitHub.
+type Registrar interface {
+	// Register makes a runner of this name and returns what the runner program needs, already checked: hosts pinned,
+	// updates disabled, one job only.
+	Register(ctx context.Context, name string) (Registration, error)
+	// Remove deletes the runner. It returns nil when the runner is already gone.
+	Remove(ctx context.Context, id int64) error
+}
+
+// Registration is one ephemeral runner.
+type Registration struct {
+	ID   int64
+	Name string
+	JIT  secret.String // the runner program's configuration; the job can read it
+}
+
+// Device is the secure processor.
+type Device interface {
+	// Quote has the 64 bytes signed by the hardware.
+	Quote(ctx context.Context, reportData [64]byte) (Quote, error)
+	// Extend extends the run-time register. Platforms without one do nothing and return nil.
+	Extend(ctx context.Context, digest binding.Digest) error
+}
+
+// Quote is what the secure processor gave, with the certificates that verify it.
+type Quote struct {
+	Provider     string // as configfs-tsm names it
+	Report       []byte
+	AuxBlob      []byte
+	Endorsements []byte // PEM
+}
+
+// Appraiser checks the environment's own quotes against the configured roots. It stops mistakes early; nobody outside
+// relies on it.
+type Appraiser interface {
+	Appraise(q Quote, at time.Time) (Self, error)
+}
+
+// Self is what the environment's own quote says about it.
+type Self struct {
+	Instance    statement.Instance
+	Measurement [48]byte
+}
+
+// Sandbox is where the runner program and the job run.
+type Sandbox interface {
+	// Start starts the runner program. The sandbox dies with ctx.
+	Start(ctx context.Context, jit secret.String) error
+	// Exited yields the runner program's exit code once, when it has ended.
+	Exited() <-chan int
+	// Freeze returns only when no process of the sandbox can run any more.
+	Freeze(ctx context.Context) error
+	// Thaw undoes Freeze.
+	Thaw(ctx context.Context) error
+	// Kill ends every process of the sandbox and returns only when none is left. It may be called in any state.
+	Kill(ctx context.Context) error
+	// Hosts tells what crossed the gate so far: bytes by host.
+	Hosts() map[string]uint64
+}
+
+// Claims is what the started hook said. Every value is a claim; the identifier checks them against GitHub.
+type Claims struct {
+	Values         map[string]string
+	IDTokenURL     string
+	IDTokenRequest secret.String
+}
+
+// Identifier finds out which job this is, at T0, from outside the sandbox.
+type Identifier interface {
+	Identify(ctx context.Context, q Question) (*Job, error)
+	// Conclusion asks GitHub how the job ended. The job's own token can influence the answer.
+	Conclusion(ctx context.Context, facts statement.Facts) (string, error)
+}
+
+// Question is what the identifier needs to know.
+type Question struct {
+	Claims         Claims
+	Runner         Registration
+	EnvironmentKey binding.Digest
+	Nonce          binding.Digest // 32 fresh bytes
+}
+
+// Job is the one job, frozen at dispatch.
+type Job struct {
+	Facts        statement.Facts
+	Token        string // GitHub's signed token; empty when the job may not ask for one
+	External     statement.ExternalParameters
+	GitHub       statement.GitHubParameters
+	Dependencies []statement.ResourceDescriptor // the source first, then the actions
+	Steps        []statement.Step
+	Origins      map[string]statement.Origin // of the provenance's parameters
+	Workspace    string                      // path inside the sandbox
+}
+
+// Policy decides which jobs this environment accepts.
+type Policy interface {
+	Allow(facts statement.Facts, at time.Time) error
+	Digest() binding.Digest
+}
+
+// Hasher computes the digests of outputs, while the sandbox is frozen.
+type Hasher interface {
+	Hash(ctx context.Context, o Outputs) ([]statement.Subject, error)
+}
+
+// Outputs says which outputs to attest: paths and names, never digests to trust.
+type Outputs struct {
+	Workspace     string
+	Paths         []string
+	Name          string
+	Checksums     string // path of a checksums file
+	Digest        string // must equal what the hasher computes
+	ArtifactsList string // path of the runner's list of artifacts
+}
+
+// Sink keeps the environment's record after it is gone.
+type Sink interface {
+	// Put stores one file of the record under the environment's name. It never overwrites other content.
+	Put(ctx context.Context, environment binding.Digest, name string, data []byte) error
+}
