@@ -11,17 +11,23 @@ import "log/slog"
 
 const redacted = "[redacted]"
 
-// String is a credential. The zero value is empty.
-type String struct{ value string }
+// String is a credential. The zero value is empty. It holds a pointer, because package fmt calls no methods on
+// unexported fields of a struct that it prints and would show the text itself.
+type String struct{ value *string }
 
 // New wraps a credential.
-func New(value string) String { return String{value} }
+func New(value string) String { return String{&value} }
 
 // Reveal returns the credential itself, for the one call that must send it.
-func (s String) Reveal() string { return s.value }
+func (s String) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // Empty reports whether there is no credential.
-func (s String) Empty() bool { return s.value == "" }
+func (s String) Empty() bool { return s.Reveal() == "" }
 
 // String implements [fmt.Stringer].
 func (s String) String() string { return redacted }
