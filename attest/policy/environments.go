@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/attest/statement"
+)
+
+// LateCompromise is a kind of evidence that resists an environment whose supervisor is taken over after dispatch.
+type LateCompromise string
+
+// The kinds of evidence that a policy can require. All that it lists are required.
+const (
+	RegisterReplay LateCompromise = "register-replay" // a run-time register that the host and the guest can only extend
+	Token          LateCompromise = "token"           // GitHub's own signature over the job's identity, for this key
+)
+
+// The floors that a policy can name, in the words of package snp.
+const (
+	FloorSignature = "signature"
+	FloorDefault   = "default"
+	FloorStrict    = "strict"
+)
+
+// environments says which environments may have built.
+type environments struct {
+	Platforms      list   `yaml:"platforms"`
+	Floor          string `yaml:"floor"`
+	Chips          list   `yaml:"chips"`
+	Measurements   list   `yaml:"measurements"`
+	LateCompromise list   `yaml:"lateCompromise"`
+}
+
+// Environment is what a verified quote says about its machine.
+type Environment struct {
+	Platform    string
+	ChipID      [64]byte
+	Measurement [48]byte
+}
+
+// Environments is the section that says which environments may have built.
+type Environments struct{ policy *Policy }
+
+// Environments gives the section environments, which refuses everything when the file has none.
+func (p *Policy) Environments() Environments { return Environments{p} }
+
+func (e Environments) section(now time.Time) (*environments, error) {
+	if err := e.policy.inForce(now); err != nil {
+		return nil, err
+	}
+	if e.policy.envs == nil {
+		return nil, noSection("environments")
+	}
+	return e.policy.envs, nil
+}
+
+// Floor gives the floor that every quote has to reach: one of the floor constants.
+func (e Environments) Floor(now time.Time) (string, error) {
+	s, err := e.section(now)
+	if err != nil {
+		return "", err
+	}
+	return s.Floor, nil
+}
+
+// Requires gives the evidence against late compromise that the policy demands: all of it. It is empty only where the
+// policy says "none".
+func (e Environments) Requires(now time.Time) ([]LateCompromise, error) {
+	s, err := e.section(now)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]LateCompromise, len(s.LateCompromise.values))
+	for i, v := range s.LateCompromise.values {
+		out[i] = LateCompromise(v)
+	}
+	return out, nil
+}
+
+// Allow returns nil when the section accepts the environment at this time: platform, chip and measurement. Otherwise
+// it joins one [refusal.Refusal] for each that it does not accept, with code policy or measurement.
+func (e Environments) Allow(env Environment, now time.Time) error {
+	s, err := e.section(now)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if env.Platform == "" || !slices.Contains(s.Platforms.values, env.Platform) {
+		errs = append(errs, refuse(refusal.Policy, "environments.platforms to accept it: "+s.Platforms.String(),
+			fmt.Sprintf("%q", env.Platform), "build on a platform that the policy names"))
+	}
+	if chip := hex.EncodeToString(env.ChipID[:]); s.Chips.word != wordAny && !s.Chips.absent() && !s.Chips.has(chip) {
+		errs = append(errs, refuse(refusal.Policy, "environments.chips to name the chip", chip,
+			"build on a chip that the policy names"))
+	}
+	if m := hex.EncodeToString(env.Measurement[:]); env.Measurement == [48]byte{} || !s.Measurements.has(m) {
+		errs = append(errs, refuse(refusal.Measurement, "a measurement that environments.measurements names: "+
+			s.Measurements.String(), m, "the image, kernel or command line differs from what the policy expects; "+
+			"build with that image, or measure this one and review it"))
+	}
+	return errors.Join(errs...)
+}
+
+// artifacts says which artifacts a consumer takes.
+type artifacts struct {
+	Builders list `yaml:"builders"`
+	identity `yaml:",inline"`
+}
+
+// Artifacts is the section that says which artifacts a consumer takes.
+type Artifacts struct{ policy *Policy }
+
+// Artifacts gives the section artifacts, which refuses everything when the file has none.
+func (p *Policy) Artifacts() Artifacts { return Artifacts{p} }
+
+// Allow returns nil when the section accepts an artifact that this builder made in a job with these facts. Otherwise
+// it joins one [refusal.Refusal] for each field that does not, with code identity or policy.
+func (a Artifacts) Allow(builderID string, f statement.Facts, now time.Time) error {
+	if err := a.policy.inForce(now); err != nil {
+		return err
+	}
+	s := a.policy.arts
+	if s == nil {
+		return noSection("artifacts")
+	}
+	var errs []error
+	if builderID == "" || !slices.Contains(s.Builders.values, builderID) {
+		errs = append(errs, refuse(refusal.Policy, "artifacts.builders to accept the builder: "+s.Builders.String(),
+			fmt.Sprintf("%q", builderID), "take an artifact of a builder that the policy names"))
+	}
+	return errors.Join(append(errs, s.allow("artifacts", f))...)
+}
