@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cavaliergopher/cpio"
+	"go.uber.org/goleak"
+
+	"github.com/kettle/attest/image"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func write(t *testing.T, path, text string, mode os.FileMode) string {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), mode)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFindMirror(t *testing.T) {
+	t.Parallel()
+	env := func(pairs ...string) func(string) string {
+		return func(name string) string {
+			if i := slices.Index(pairs, name); i >= 0 {
+				return pairs[i+1]
+			}
+			return ""
+		}
+	}
+	got := FindMirror(t.Context(), env("KETTLE_DEBIAN_MIRROR", "http://mirror.test/debian/"))
+	if want := (Mirror{"http://mirror.test/debian", "http://mirror.test/debian-security"}); got != want {
+		t.Errorf("want %v, got %v", want, got)
+	}
+	got = FindMirror(t.Context(), env("KETTLE_DEBIAN_MIRROR", "http://mirror.test/a", "KETTLE_DEBIAN_SECURITY_MIRROR", "http://mirror.test/b"))
+	if want := (Mirror{"http://mirror.test/a", "http://mirror.test/b"}); got != want {
+		t.Errorf("want %v, got %v", want, got)
+	}
+	if got := FindMirror(t.Context(), env()); got.Archive == "" || got.Security == "" {
+		t.Errorf("no default: %v", got)
+	}
+}
+
+func TestHostMirror(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		targets string
+		want    Mirror
+	}{
+		"Debian": {
+			"Debian|Debian|http://a.test/debian/\nDebian|Debian-Security|http://a.test/debian-security/\nDebian|Debian|http://b.test/debian/\n",
+			Mirror{"http://a.test/debian", "http://a.test/debian-security"},
+		},
+		"Ubuntu":           {"Ubuntu|Ubuntu|http://archive.ubuntu.test/ubuntu/\n", Mirror{}},
+		"local files":      {"Debian|Debian|file:/srv/debian/\n", Mirror{}},
+		"another's":        {"Example|Debian|http://a.test/debian/\n", Mirror{}},
+		"broken lines":     {"Debian|Debian\n\n|\n", Mirror{}},
+		"nothing":          {"", Mirror{}},
+		"without security": {"Debian|Debian|http://a.test/debian/\n", Mirror{Archive: "http://a.test/debian"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := hostMirror(tt.targets, Mirror{}); got != tt.want {
+				t.Errorf("want %v, got %v", tt.want, got)
+			}
+		})
+	}
+}
+
+func TestAptConfigTakesProxiesOnly(t *testing.T) {
+	t.Parallel()
+	dump := `Acquire "";
+Acquire::http "";
+Acquire::http::Proxy "http://proxy.test:3142";
+Acquire::https::Proxy::deb.debian.org "DIRECT";
+Acquire::Check-Valid-Until "false";
+Acquire::AllowInsecureRepositories "true";
+APT::Get::AllowUnauthenticated "true";
+`
+	got := aptConfig("/x", "/x/sources.list", dump)
+	for _, want := range []string{`Acquire::http::Proxy "http://proxy.test:3142";`, `Proxy::deb.debian.org "DIRECT";`, `Dir::Etc::parts "/x/etc/parts";`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("want %s in %s", want, got)
+		}
+	}
+	for _, bad := range []string{"Check-Valid-Until", "Insecure", "Unauthenticated"} {
+		if strings.Contains(got, bad) {
+			t.Errorf("%s came through: %s", bad, got)
+		}
+	}
+}
+
+func TestSourcesAreSigned(t *testing.T) {
+	t.Parallel()
+	for _, line := range (Mirror{"http://a.test/debian", "http://a.test/debian-security"}).sources() {
+		if !strings.Contains(line, "signed-by="+keyring) || strings.Contains(line, "trusted=yes") {
+			t.Errorf("not signed by Debian's keys: %s", line)
+		}
+	}
+}
+
+func TestKernelName(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"  Depends: linux-image-6.12.117+deb12-cloud-amd64":          "6.12.117+deb12-cloud-amd64",
+		"  Depends: linux-image-6.12.1+deb12.1-cloud-amd64":          "6.12.1+deb12.1-cloud-amd64",
+		"  Depends: linux-image-6.12.117+deb12-cloud-amd64-unsigned": "",
+		"  Depends: linux-image-6.1.0-40-cloud-amd64":                "",
+		"  Suggests: linux-image-6.12.117+deb12-cloud-amd64":         "",
+	} {
+		got := ""
+		if m := kernelName.FindStringSubmatch(line); m != nil {
+			got = m[1]
+		}
+		if got != want {
+			t.Errorf("%q: want %q, got %q", line, want, got)
+		}
+	}
+}
+
+func TestTree(t *testing.T) {
+	t.Parallel()
+	source := t.TempDir()
+	write(t, filepath.Join(source, "bin/tool"), "#!/bin/sh\n", 0o700)
+	write(t, filepath.Join(source, "data"), "data", 0o640)
+	write(t, filepath.Join(source, "skipped/file"), "x", 0o600)
+	if err := os.Symlink("bin/tool", filepath.Join(source, "link")); err != nil {
+		t.Fatal(err)
+	}
+	tree := Tree{Source: source, Target: "/home/runner/.cache/x", Owner: os.Getuid(), Skip: func(path string, _ fs.DirEntry) bool { return path == "skipped" }}
+	root := t.TempDir()
+	if err := tree.copyTo(t.Context(), root); err != nil {
+		t.Fatal(err)
+	}
+	top := filepath.Join(root, "home/runner/.cache/x")
+	for name, want := range map[string]os.FileMode{"bin/tool": 0o755, "data": 0o644, "bin": fs.ModeDir | 0o755} {
+		if info, err := os.Lstat(filepath.Join(top, name)); err != nil || info.Mode() != want {
+			t.Errorf("%s: want %v, got %v, %v", name, want, info.Mode(), err)
+		}
+	}
+	if link, err := os.Readlink(filepath.Join(top, "link")); err != nil || link != "bin/tool" {
+		t.Errorf("link: %q, %v", link, err)
+	}
+	if _, err := os.Stat(filepath.Join(top, "skipped")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what is skipped was copied: %v", err)
+	}
+	if err := tree.copyTo(t.Context(), root); !errors.Is(err, os.ErrExist) {
+		t.Errorf("a second copy replaced the first: %v", err)
+	}
+}
+
+func TestTreeDigest(t *testing.T) {
+	t.Parallel()
+	type change func(t *testing.T, dir string, tree *Tree)
+	digest := func(t *testing.T, alter change) image.SHA256 {
+		t.Helper()
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "a/tool"), "one", 0o755)
+		write(t, filepath.Join(dir, "b"), "two", 0o644)
+		tree := Tree{Source: dir, Target: "/x"}
+		alter(t, dir, &tree)
+		got, err := tree.digest(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	same := digest(t, func(*testing.T, string, *Tree) {})
+	if again := digest(t, func(t *testing.T, dir string, _ *Tree) {
+		if err := errors.Join(os.Chtimes(filepath.Join(dir, "b"), time.Unix(1, 0), time.Unix(1, 0)), os.Chmod(filepath.Join(dir, "b"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}); again != same {
+		t.Error("times or the read bits count")
+	}
+	for name, alter := range map[string]change{
+		"content":    func(t *testing.T, dir string, _ *Tree) { write(t, filepath.Join(dir, "b"), "twO", 0o644) },
+		"executable": func(t *testing.T, dir string, _ *Tree) { must(t, os.Chmod(filepath.Join(dir, "b"), 0o755)) },
+		"name": func(t *testing.T, dir string, _ *Tree) {
+			must(t, os.Rename(filepath.Join(dir, "b"), filepath.Join(dir, "c")))
+		},
+		"more":   func(t *testing.T, dir string, _ *Tree) { write(t, filepath.Join(dir, "c"), "", 0o644) },
+		"folder": func(t *testing.T, dir string, _ *Tree) { must(t, os.Mkdir(filepath.Join(dir, "c"), 0o755)) },
+		"link":   func(t *testing.T, dir string, _ *Tree) { must(t, os.Symlink("b", filepath.Join(dir, "c"))) },
+		"target": func(_ *testing.T, _ string, tree *Tree) { tree.Target = "/y" },
+		"owner":  func(_ *testing.T, _ string, tree *Tree) { tree.Owner = 1001 },
+	} {
+		if digest(t, alter) == same {
+			t.Errorf("%s does not count", name)
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGoTreeSkips(t *testing.T) {
+	t.Parallel()
+	tree := goTree("/goroot")
+	for path, skipped := range map[string]bool{
+		"VERSION": false, "go.env": false, "bin/go": false, "src/fmt/print.go": false, "pkg/tool/linux_amd64/compile": false,
+		"lib/time/zoneinfo.zip": false, "src/go/testdata": true, "src/fmt/fmt_test.go": true, "src/cmd": true, "test": true,
+		"api": true, "doc": true, "misc": true, "codereview.cfg": true, "pkg/obj": true, "bin/gofmt": true,
+	} {
+		if got := tree.Skip(path, named(filepath.Base(path))); got != skipped {
+			t.Errorf("%s: want %v, got %v", path, skipped, got)
+		}
+	}
+}
+
+// named is a directory entry of which only the name counts.
+type named string
+
+func (n named) Name() string             { return string(n) }
+func (named) IsDir() bool                { return false }
+func (named) Type() fs.FileMode          { return 0 }
+func (named) Info() (fs.FileInfo, error) { return nil, fs.ErrNotExist }
+
+func TestWriteArchive(t *testing.T) {
+	t.Parallel()
+	entries := func() []entry {
+		return []entry{
+			{path: "/etc/b", mode: cpio.TypeReg | 0o444, data: []byte("b")},
+			{path: "/init", mode: cpio.TypeReg | 0o755, data: []byte("init")},
+			{path: "/etc", mode: cpio.TypeDir | 0o755},
+		}
+	}
+	var first, second bytes.Buffer
+	reversed := entries()
+	slices.Reverse(reversed)
+	if err := errors.Join(writeArchive(&first, entries()), writeArchive(&second, reversed)); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Error("the order of the inputs shows")
+	}
+	archive := cpio.NewReader(&first)
+	var names []string
+	for {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, header.Name)
+		if header.ModTime.Unix() != 0 || header.Uid != 0 || header.Guid != 0 {
+			t.Errorf("%s: time %v, owner %d:%d", header.Name, header.ModTime, header.Uid, header.Guid)
+		}
+	}
+	if want := []string{"etc", "etc/b", "init"}; !slices.Equal(names, want) {
+		t.Errorf("want %v, got %v", want, names)
+	}
+}
+
+func TestConfigEntriesRefuse(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "config.yaml"), "x", 0o600)
+	if got, err := configEntries(dir); err != nil || len(got) != 1 || got[0].path != image.ConfigFile {
+		t.Errorf("got %v, %v", got, err)
+	}
+	must(t, os.Symlink("config.yaml", filepath.Join(dir, "link")))
+	if _, err := configEntries(dir); err == nil {
+		t.Error("a link was taken")
+	}
+}
+
+// TestInitrd uses the kernel that is in the cache, if there is one.
+func TestInitrd(t *testing.T) {
+	t.Parallel()
+	cache, err := CacheDir(os.Getenv)
+	must(t, err)
+	kernel, err := CachedKernel(cache)
+	if err != nil {
+		if os.Getenv("KETTLE_REQUIRE_VM") == "1" {
+			t.Fatalf("KETTLE_REQUIRE_VM=1: %v", err)
+		}
+		t.Skipf("%v; scripts/build-image --kernel fetches it", err)
+	}
+	dir := t.TempDir()
+	in := Initrd{Init: write(t, filepath.Join(dir, "init"), "\x7fELF", 0o755), Config: filepath.Join(dir, "c"), Modules: kernel.Modules}
+	write(t, filepath.Join(in.Config, "config.yaml"), "x", 0o600)
+	var first, second bytes.Buffer
+	digest, err := WriteInitrd(t.Context(), &first, in)
+	must(t, err)
+	if digest != sha256sum([]byte("x")) {
+		t.Errorf("the configuration's digest: got %s", digest)
+	}
+	_, err = WriteInitrd(t.Context(), &second, in)
+	must(t, err)
+	if !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Error("two initrds of the same inputs differ")
+	}
+	modules, err := loadOrder(t.Context(), kernel.Modules, guestModules)
+	must(t, err)
+	var names []string
+	for _, m := range modules {
+		names = append(names, m.name)
+	}
+	if net, failover := slices.Index(names, "virtio_net.ko"), slices.Index(names, "failover.ko"); failover < 0 || net < failover {
+		t.Errorf("want failover before virtio_net, got %v", names)
+	}
+	if _, err := loadOrder(t.Context(), kernel.Modules, []string{"no_such_module"}); err == nil {
+		t.Error("a module that does not exist was resolved")
+	}
+	must(t, os.Remove(filepath.Join(in.Config, "config.yaml")))
+	if _, err := WriteInitrd(t.Context(), io.Discard, in); err == nil {
+		t.Error("an initrd without configuration was written")
+	}
+	write(t, filepath.Join(in.Config, "config.yaml"), "x", 0o600)
+	write(t, in.Init, "#!/bin/sh", 0o755)
+	if _, err := WriteInitrd(t.Context(), io.Discard, in); err == nil {
+		t.Error("a script became init")
+	}
+}
+
+func TestRootDigest(t *testing.T) {
+	t.Parallel()
+	data := bytes.Repeat([]byte("kettle"), image.RootPart/6*2)
+	path := write(t, filepath.Join(t.TempDir(), "root"), string(data), 0o600)
+	var parts []image.SHA256
+	for part := range slices.Chunk(data, image.RootPart) {
+		parts = append(parts, sha256sum(part))
+	}
+	if got, err := RootDigest(path); err != nil || got != image.RootDigest(int64(len(data)), parts) {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
+
+func TestRefuseSetuid(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	sudo := write(t, filepath.Join(root, "usr/bin/sudo"), "", 0o755)
+	must(t, os.Chmod(sudo, fs.ModeSetuid|0o755))
+	must(t, refuseSetuid(root))
+	su := write(t, filepath.Join(root, "usr/bin/su"), "", 0o755)
+	must(t, os.Chmod(su, fs.ModeSetuid|0o755))
+	if err := refuseSetuid(root); err == nil {
+		t.Error("su may raise rights")
+	}
+}
+
+func TestLock(t *testing.T) {
+	t.Parallel()
+	cache := t.TempDir()
+	unlock, err := lock(t.Context(), cache)
+	must(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := lock(ctx, cache); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("locked twice: %v", err)
+	}
+	must(t, unlock())
+	again, err := lock(t.Context(), cache)
+	must(t, err)
+	must(t, again())
+}
+
+func TestPruneRoots(t *testing.T) {
+	t.Parallel()
+	cache := t.TempDir()
+	for i, name := range []string{"a", "b", "c", "d", "e", "f"} {
+		path := write(t, filepath.Join(cache, "root-"+name+".erofs"), "", 0o600)
+		must(t, os.Chtimes(path, time.Unix(int64(i), 0), time.Unix(int64(i), 0)))
+	}
+	must(t, pruneRoots(cache))
+	left, err := filepath.Glob(filepath.Join(cache, "root-*"))
+	must(t, err)
+	if len(left) != keptRoots || filepath.Base(left[0]) != "root-c.erofs" {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestKeepBase(t *testing.T) {
+	t.Parallel()
+	cache := t.TempDir()
+	write(t, filepath.Join(cache, "base-old", "file"), "old", 0o600)
+	write(t, filepath.Join(cache, "base-work-1", "tree", "file"), "new", 0o600)
+	must(t, keepBase(cache, filepath.Join(cache, "base-work-1", "tree"), filepath.Join(cache, "base-new")))
+	if text, err := os.ReadFile(filepath.Join(cache, "base-new", "file")); err != nil || string(text) != "new" {
+		t.Errorf("got %q, %v", text, err)
+	}
+	if _, err := os.Stat(filepath.Join(cache, "base-old")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("another recipe's system is still there: %v", err)
+	}
+}
+
+func TestRunTellsTheReason(t *testing.T) {
+	t.Parallel()
+	_, err := run(t.Context(), tool{name: "sh", args: []string{"-c", "echo the reason >&2; exit 3"}})
+	if err == nil || !strings.Contains(err.Error(), "the reason") {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := run(ctx, tool{name: "sleep", args: []string{"60"}}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("want the context's error, got %v", err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	if err := (&Config{}).Validate(); err == nil || !strings.Contains(err.Error(), "kettled") || !strings.Contains(err.Error(), "mirror") {
+		t.Errorf("an empty configuration: %v", err)
+	}
+	if m, err := Build(t.Context(), Config{}); err == nil || m != nil {
+		t.Error("an empty configuration was built")
+	}
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+// What the builder, the launcher and the guest must agree on. A change here is a change of the image.
+const (
+	// ConfigDir holds the measured configuration: a flat directory, in the initrd and on the root alike.
+	ConfigDir = "/etc/kettle"
+	// ConfigFile is the file whose digest is on the measured command line.
+	ConfigFile = ConfigDir + "/config.yaml"
+	// ModulesDir holds the kernel modules in the initrd, uncompressed.
+	ModulesDir = "/modules"
+	// ModuleList names them, one base name a line, in load order.
+	ModuleList = ModulesDir + "/list"
+	// ScratchDir is an empty directory of the root file system for the supervisor's files in memory.
+	ScratchDir = "/var/lib/kettle"
+	// ToolsDir holds what a job finds of Kettle: kettle-action, started.sh and the runner.
+	ToolsDir = "/usr/lib/kettle"
+	// RootSerial is the serial number of the virtio disk that holds the root image.
+	RootSerial = "kettle-root"
+	// ControlPort is the virtio-serial port of the launcher's channel.
+	ControlPort = "dev.kettle.control"
+	// QuotePort is the virtio-serial port of the simulated secure processor.
+	QuotePort = "dev.kettle.quote"
+)
