@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package boot
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kettle/attest/image"
+)
+
+func write(t *testing.T, path, text string) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestEnterOutsideOfABoot(t *testing.T) {
+	t.Parallel()
+	if environment, err := Enter(t.Context()); err == nil || environment != nil {
+		t.Errorf("want an error, got %v", environment)
+	}
+}
+
+func TestReadConfig(t *testing.T) {
+	t.Parallel()
+	path := write(t, filepath.Join(t.TempDir(), "config.yaml"), "kind: test\n")
+	config, err := readConfig(path, sha256.Sum256([]byte("kind: test\n")))
+	if err != nil || string(config) != "kind: test\n" {
+		t.Errorf("got %q, %v", config, err)
+	}
+	if _, err := readConfig(path, sha256.Sum256([]byte("kind: other\n"))); err == nil || !strings.Contains(err.Error(), "not the one on the measured command line") {
+		t.Errorf("another configuration: got %v", err)
+	}
+	if _, err := readConfig(path+".not", image.SHA256{1}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no configuration: got %v", err)
+	}
+	link := path + ".link"
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readConfig(link, sha256.Sum256([]byte("kind: test\n"))); err == nil {
+		t.Error("a link was followed")
+	}
+}
+
+func TestReadCommandLine(t *testing.T) {
+	t.Parallel()
+	want := image.CommandLine{Config: image.SHA256{1}, Root: image.SHA256{2}}
+	path := write(t, filepath.Join(t.TempDir(), "cmdline"), want.String()+"\n")
+	if got, err := readCommandLine(path); err != nil || got != want {
+		t.Errorf("got %v, %v", got, err)
+	}
+	path = write(t, filepath.Join(t.TempDir(), "cmdline"), want.String()+" init=/bin/sh\n")
+	if got, err := readCommandLine(path); err == nil {
+		t.Errorf("a word more was accepted: %v", got)
+	}
+}
+
+func TestParseModuleList(t *testing.T) {
+	t.Parallel()
+	if got, err := parseModuleList([]byte("a.ko\nb_c.ko\n")); err != nil || !slices.Equal(got, []string{"a.ko", "b_c.ko"}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, text := range []string{"../a.ko\n", "a.ko.xz\n", "\n", "/etc/a.ko\n", strings.Repeat("a", 1<<17)} {
+		if got, err := parseModuleList([]byte(text)); err == nil {
+			t.Errorf("%.20q was accepted as %v", text, got)
+		}
+	}
+}
+
+func TestLoadModulesDemandsEach(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := loadModules(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no list: got %v", err)
+	}
+	write(t, filepath.Join(dir, "list"), "absent.ko\n")
+	if err := loadModules(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a module that is not there: got %v", err)
+	}
+}
+
+func TestFindDisk(t *testing.T) {
+	t.Parallel()
+	class := t.TempDir()
+	write(t, filepath.Join(class, "vda", "serial"), "other\n")
+	write(t, filepath.Join(class, "vdb", "serial"), "kettle-root")
+	if got, err := findDisk(t.Context(), class, "kettle-root"); err != nil || got != "vdb" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if got, err := findDisk(ctx, class, "kettle"); err == nil {
+		t.Errorf("a part of the name was enough for %q", got)
+	}
+}
+
+func TestFindPort(t *testing.T) {
+	t.Parallel()
+	class := t.TempDir()
+	write(t, filepath.Join(class, "vport0p1", "name"), image.ControlPort+"\n")
+	if got, err := findPort(class, image.ControlPort); err != nil || got != "vport0p1" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if got, err := findPort(class, image.QuotePort); err != nil || got != "" {
+		t.Errorf("a port that is not there: got %q, %v", got, err)
+	}
+}
+
+// TestHashWhileReading compares with the definition, at sizes around the parts' bounds.
+func TestHashWhileReading(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1, 512, image.RootPart - 1, image.RootPart, image.RootPart + 1, 2*image.RootPart + 512} {
+		data := bytes.Repeat([]byte{byte(size), 1, 2}, size/3+1)[:size]
+		var parts []image.SHA256
+		for part := range slices.Chunk(data, image.RootPart) {
+			parts = append(parts, sha256.Sum256(part))
+		}
+		memory := make([]byte, size)
+		got, err := hashWhileReading(t.Context(), bytes.NewReader(data), memory)
+		if err != nil || got != image.RootDigest(int64(size), parts) || !bytes.Equal(memory, data) {
+			t.Errorf("%d bytes: got %s, %v", size, got, err)
+		}
+		if _, err := hashWhileReading(t.Context(), bytes.NewReader(data[1:]), memory); err == nil {
+			t.Errorf("%d bytes: a disk that ends early was accepted", size)
+		}
+	}
+}
+
+func TestOneLine(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ text, want string }{
+		"plain":      {"all is lost", "all is lost"},
+		"lines":      {"all\nis\r\n\tlost\n", "all is lost"},
+		"escapes":    {"all\x1b[2Jis", "all [2Jis"},
+		"not UTF-8":  {"all\xff\xfeis", "all is"},
+		"very long":  {strings.Repeat("é", 2000), strings.Repeat("é", 500) + "…"},
+		"empty":      {"", ""},
+		"right-left": {"a\u202eb", "a b"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := oneLine(tt.text); got != tt.want {
+				t.Errorf("want %q, got %q", tt.want, got)
+			}
+		})
+	}
+}
+
+func TestNetworkValidate(t *testing.T) {
+	t.Parallel()
+	good := func() Network {
+		return Network{
+			Interface: "eth0", Address: netip.MustParsePrefix("10.0.2.15/24"),
+			Hosts: map[string]netip.Addr{"github.demo.test": netip.MustParseAddr("10.0.2.100")},
+		}
+	}
+	if err := good().Validate(); err != nil {
+		t.Errorf("a good network: %v", err)
+	}
+	tests := map[string]struct {
+		spoil func(*Network)
+		want  string
+	}{
+		"no interface":     {func(n *Network) { n.Interface = "" }, "interface"},
+		"long interface":   {func(n *Network) { n.Interface = "an-interface-too-long" }, "interface"},
+		"no address":       {func(n *Network) { n.Address = netip.Prefix{} }, "address"},
+		"IPv6 address":     {func(n *Network) { n.Address = netip.MustParsePrefix("fe80::1/64") }, "address"},
+		"IPv6 gateway":     {func(n *Network) { n.Gateway = netip.MustParseAddr("fe80::1") }, "gateway"},
+		"empty name":       {func(n *Network) { n.Hosts[""] = netip.MustParseAddr("10.0.2.1") }, "hosts"},
+		"name with a line": {func(n *Network) { n.Hosts["a\n1.1.1.1 b"] = netip.MustParseAddr("10.0.2.1") }, "hosts"},
+		"name without":     {func(n *Network) { n.Hosts["a"] = netip.Addr{} }, "hosts"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := good()
+			tt.spoil(&n)
+			if err := n.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("want an error about %s, got %v", tt.want, err)
+			}
+		})
+	}
+}
+
+func TestHostsFile(t *testing.T) {
+	t.Parallel()
+	got := hostsFile(map[string]netip.Addr{"b.test": netip.MustParseAddr("10.0.2.100"), "a.test": netip.MustParseAddr("fd00::1")})
+	if want := "127.0.0.1 localhost kettle\nfd00::1 a.test\n10.0.2.100 b.test\n"; got != want {
+		t.Errorf("want %q, got %q", want, got)
+	}
+}
+
+func TestWriteSettings(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	path := write(t, filepath.Join(root, "kernel/sysrq"), "")
+	if err := writeSettings(root, map[string]string{"kernel/sysrq": "0", "kernel/not_in_this_kernel": "1"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "0" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := writeSettings(root, map[string]string{"kernel": "1"}); err == nil {
+		t.Error("a setting that cannot be written was left out")
+	}
+}
+
+func TestHandover(t *testing.T) {
+	t.Parallel()
+	environ, err := state{RootSize: 7, Phases: []Phase{{Name: "kernel", Duration: time.Second}}}.environ()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `KETTLE_BOOT={"rootSize":7,"phases":[{"name":"kernel","start":0,"duration":1000000000}]}`
+	if !slices.Contains(environ, want) {
+		t.Errorf("want %q in %q", want, environ)
+	}
+}
