@@ -27,6 +27,7 @@ type Config struct {
 	Sandbox       string            // container runtime and version
 	Configuration binding.Digest    // SHA-256 of the configuration file
 	Image         binding.Digest    // SHA-256 of the root image; zero when there is none
+	Packages      binding.Digest    // SHA-256 of the image's list of packages; zero when there is none
 	Software      map[string]string // program → version, of the image
 	Hosts         []string          // what the sandbox can reach
 	Idle          time.Duration     // from listening to the started hook

@@ -118,7 +118,12 @@ type Response struct {
 	Signed    []byte // the provenance's own Sigstore bundle, one line
 	BuildID   string
 	BuilderID string
+	Platform  string
 	Facts     statement.Facts
+
+	Measurement    [48]byte
+	EnvironmentKey binding.Digest
+	StatementKey   binding.Digest
 }
 
 // respond quotes and signs provenance. The caller holds the sandbox frozen: the statement key lives inside this call.
@@ -156,7 +161,8 @@ func (e *environment) respond(ctx context.Context, p *statement.Provenance, sequ
 	}
 	return &Response{
 		Sequence: sequence, Subjects: p.Subjects, Statement: payload, Signed: rec.bundle, BuildID: e.buildID,
-		BuilderID: p.BuilderID, Facts: e.job.Facts,
+		BuilderID: p.BuilderID, Platform: e.self.Instance.Platform, Facts: e.job.Facts,
+		Measurement: e.self.Measurement, EnvironmentKey: e.keyID, StatementKey: key.Digest(),
 		Bundle: bytes.Join([][]byte{rec.lines(), lines(responseLine), e.dispatch.lines(), e.boot.lines()}, nil),
 	}, nil
 }

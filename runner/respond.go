@@ -92,8 +92,13 @@ func (a *Agent) builderDependencies() []statement.ResourceDescriptor {
 	deps := []statement.ResourceDescriptor{
 		{Name: "launch-measurement", Digest: statement.DigestSet{"sevSnpMeasurement": hex.EncodeToString(a.env.self.Measurement[:])}},
 	}
-	if !a.config.Image.IsZero() {
-		deps = append(deps, statement.ResourceDescriptor{Name: "root-image", Digest: statement.SHA256(a.config.Image)})
+	for _, d := range []struct {
+		name   string
+		digest binding.Digest
+	}{{"root-image", a.config.Image}, {"image-packages", a.config.Packages}} {
+		if !d.digest.IsZero() {
+			deps = append(deps, statement.ResourceDescriptor{Name: d.name, Digest: statement.SHA256(d.digest)})
+		}
 	}
 	return deps
 }

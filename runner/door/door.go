@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package door is the socket between the sandbox and kettled.
+//
+// The sandbox sees one unix socket. It can say that the job has started, ask to have files attested, and ask for the
+// state: never "sign this digest". A frame is a big-endian u32 length followed by that many bytes of JSON, at most
+// [MaxFrame]; a connection carries one request and one reply. Both directions are decoded strictly: unknown keys,
+// duplicate keys and data after the value are refused.
+//
+// Guarantees: the server hands a request to its handler only after the peer check of its owner said yes, one request at
+// a time, and a peer that stalls is cut off. A refusal crosses the door unchanged in its five fields.
+//
+// Trusts: the kernel's SO_PEERCRED and nothing that the peer says. What arrives in [Started] and [Attest] are claims.
+// It does not know what the claims mean, opens no files and holds no key. It imports only the standard library,
+// attest/refusal and internal/secret.
+package door
+
+import (
+	"fmt"
+	"path"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/internal/secret"
+)
+
+// SocketPath is where the door stands inside the sandbox.
+const SocketPath = "/run/kettle/door.sock"
+
+// Version is the version of the messages.
+const Version = 1
+
+// Limits of one request.
+const (
+	MaxFrame    = 64 << 10 // bytes of JSON in a frame
+	MaxPaths    = 1024     // entries of Attest.Paths
+	MaxPathLen  = 4096     // bytes of one path, PATH_MAX of Linux
+	maxClaimLen = 4096     // bytes of one claim
+	maxNameLen  = 1024     // bytes of a subject's name
+	maxToken    = 16 << 10 // bytes of the ID token request token
+)
+
+// Claims are GITHUB_* and RUNNER_* variables as a process in the sandbox saw them. The job can forge them from its
+// first step on; before that they are what the runner set. Only the names in [ClaimNames] are carried.
+type Claims map[string]string
+
+// ClaimNames returns the names a request may carry: the values of the started hook's environment that name the job
+// (actions/runner GitHubContext.cs and RunnerContext.cs). Nothing secret is among them.
+func ClaimNames() []string {
+	return []string{
+		"GITHUB_ACTOR", "GITHUB_ACTOR_ID", "GITHUB_API_URL", "GITHUB_BASE_REF", "GITHUB_EVENT_NAME", "GITHUB_HEAD_REF",
+		"GITHUB_JOB", "GITHUB_REF", "GITHUB_REF_NAME", "GITHUB_REF_PROTECTED", "GITHUB_REF_TYPE", "GITHUB_REPOSITORY",
+		"GITHUB_REPOSITORY_ID", "GITHUB_REPOSITORY_OWNER", "GITHUB_REPOSITORY_OWNER_ID", "GITHUB_RUN_ATTEMPT",
+		"GITHUB_RUN_ID", "GITHUB_RUN_NUMBER", "GITHUB_SERVER_URL", "GITHUB_SHA", "GITHUB_TRIGGERING_ACTOR",
+		"GITHUB_WORKFLOW", "GITHUB_WORKFLOW_REF", "GITHUB_WORKFLOW_SHA", "GITHUB_WORKSPACE",
+		"RUNNER_ARCH", "RUNNER_ENVIRONMENT", "RUNNER_NAME", "RUNNER_OS", "RUNNER_TEMP",
+	}
+}
+
+// IDToken is how to ask GitHub for the job's identity token: ACTIONS_ID_TOKEN_REQUEST_URL and _TOKEN.
+type IDToken struct {
+	URL   string
+	Token secret.String
+}
+
+// Started says that the runner's started hook runs: no code of the job has run yet.
+type Started struct {
+	Claims  Claims
+	IDToken *IDToken // nil when the job has no "id-token: write"
+}
+
+// Attest asks kettled to hash files of the sandbox and to attest them. It carries paths and names only. Paths may be
+// doublestar patterns; a relative path is relative to Workspace. Checksums and ArtifactsList are paths of files which
+// name what is to be hashed; Digest is what kettled must find when it hashes Name.
+type Attest struct {
+	Workspace     string   `json:"workspace"`
+	Paths         []string `json:"paths,omitempty"`
+	Name          string   `json:"name,omitempty"`
+	Checksums     string   `json:"checksums,omitempty"`
+	Digest        string   `json:"digest,omitempty"`
+	ArtifactsList string   `json:"artifactsList,omitempty"`
+	Claims        Claims   `json:"claims,omitempty"`
+}
+
+// Subject is one attested file: its name in the statement and its digest as lower-case hex of SHA-256.
+type Subject struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"`
+}
+
+// Attested says what kettled made. Dir, Bundle, Statement and Checksums are paths inside the sandbox. Subjects may be
+// cut to what fits into a frame; SubjectCount is the true number and the file Checksums has all of them.
+type Attested struct {
+	Sequence       int       `json:"sequence"`
+	Dir            string    `json:"dir"`
+	Bundle         string    `json:"bundle"`
+	Statement      string    `json:"statement"`
+	Checksums      string    `json:"checksums"`
+	Subjects       []Subject `json:"subjects"`
+	SubjectCount   int       `json:"subjectCount"`
+	Platform       string    `json:"platform"`
+	BuilderID      string    `json:"builderId"`
+	BuildID        string    `json:"buildId"`
+	Level          string    `json:"level"`
+	Identity       string    `json:"identity"`
+	IdentitySource string    `json:"identitySource"`
+	Measurement    string    `json:"measurement,omitempty"`
+	EnvironmentKey string    `json:"environmentKey,omitempty"`
+	StatementKey   string    `json:"statementKey,omitempty"`
+}
+
+// Status is the state of the environment.
+type Status struct {
+	Phase     string `json:"phase"`
+	Platform  string `json:"platform,omitempty"`
+	Runner    string `json:"runner,omitempty"`
+	BuildID   string `json:"buildId,omitempty"`
+	Responses int    `json:"responses"`
+}
+
+// check refuses a claim that is not in the allow-list or has no business in one line of text.
+func (c Claims) check() error {
+	allowed := make(map[string]struct{})
+	for _, n := range ClaimNames() {
+		allowed[n] = struct{}{}
+	}
+	for name, value := range c {
+		if _, ok := allowed[name]; !ok {
+			return malformed("claims named "+strings.Join(ClaimNames()[:3], ", ")+" and so on", fmt.Sprintf("%.64q", name))
+		}
+		if err := text("claim "+name, value, maxClaimLen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s Started) check() error {
+	if len(s.Claims) == 0 {
+		return malformed("the claims of the started hook", "none")
+	}
+	if err := s.Claims.check(); err != nil {
+		return err
+	}
+	if s.IDToken == nil {
+		return nil
+	}
+	if err := text("idToken.url", s.IDToken.URL, maxClaimLen); err != nil {
+		return err
+	}
+	if s.IDToken.URL == "" || s.IDToken.Token.Empty() {
+		return malformed("idToken with url and token", "one of them empty")
+	}
+	return text("idToken.token", s.IDToken.Token.Reveal(), maxToken)
+}
+
+func (a Attest) check() error {
+	if !path.IsAbs(a.Workspace) {
+		return malformed("workspace as an absolute path", fmt.Sprintf("%.64q", a.Workspace))
+	}
+	if len(a.Paths) > MaxPaths {
+		return malformed(fmt.Sprintf("at most %d paths", MaxPaths), fmt.Sprint(len(a.Paths)))
+	}
+	if len(a.Paths) == 0 && a.Checksums == "" && a.Digest == "" && a.ArtifactsList == "" {
+		return &refusal.Refusal{
+			Link: link, Code: refusal.Missing, Want: "one of paths, checksums, digest or artifactsList", Got: "none of them",
+			Next: "name what to attest with subject-path.",
+		}
+	}
+	for i, p := range a.Paths {
+		if err := filled(fmt.Sprintf("paths[%d]", i), p); err != nil {
+			return err
+		}
+	}
+	fields := map[string]string{
+		"workspace": a.Workspace, "checksums": a.Checksums, "digest": a.Digest, "artifactsList": a.ArtifactsList,
+	}
+	for name, value := range fields {
+		if err := text(name, value, MaxPathLen); err != nil {
+			return err
+		}
+	}
+	if err := text("name", a.Name, maxNameLen); err != nil {
+		return err
+	}
+	return a.Claims.check()
+}
+
+func filled(what, value string) error {
+	if value == "" {
+		return malformed(what+" with a path in it", "an empty string")
+	}
+	return text(what, value, MaxPathLen)
+}
+
+// text accepts valid UTF-8 without control characters: a newline in a name would forge lines in checksum files and logs.
+func text(what, value string, limit int) error {
+	switch {
+	case len(value) > limit:
+		return malformed(fmt.Sprintf("%s of at most %d bytes", what, limit), fmt.Sprintf("%d bytes", len(value)))
+	case !utf8.ValidString(value):
+		return malformed(what+" in UTF-8", "other bytes")
+	case strings.ContainsFunc(value, func(r rune) bool { return r < 0x20 || r == 0x7f }):
+		return malformed(what+" without control characters", fmt.Sprintf("%.64q", value))
+	}
+	return nil
+}
+
+const link = "door"
+
+func malformed(want, got string) *refusal.Refusal {
+	return &refusal.Refusal{
+		Link: link, Code: refusal.Malformed, Want: want, Got: got,
+		Next: "send the request with the kettle-action of this image.",
+	}
+}

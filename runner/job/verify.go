@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/attest/token"
+)
+
+// signedClaims are the claims of the job's token that no other source has.
+type signedClaims struct {
+	WorkflowRef    string `json:"workflow_ref"`
+	JobWorkflowRef string `json:"job_workflow_ref"`
+	JobWorkflowSHA string `json:"job_workflow_sha"`
+}
+
+// verifyToken verifies a token twice: with attest/token, which is what every verifier will run over the DISPATCH
+// statement, so that a token which they would refuse is refused now; and with go-oidc, which gives the signed claims.
+func verifyToken(ctx context.Context, jwt string, jwks []byte, want token.Want, at time.Time) (*signedClaims, error) {
+	keys, err := token.ParseKeys(jwks)
+	if err != nil {
+		return nil, fmt.Errorf("reading the issuer's keys: %w", err)
+	}
+	if _, err := token.Verify(jwt, keys, want, at); err != nil {
+		return nil, err
+	}
+	var set jose.JSONWebKeySet
+	if err := json.Unmarshal(jwks, &set); err != nil {
+		return nil, fmt.Errorf("reading the issuer's keys: %w", err)
+	}
+	static := new(oidc.StaticKeySet)
+	for _, k := range set.Keys {
+		static.PublicKeys = append(static.PublicKeys, k.Key)
+	}
+	verified, err := oidc.NewVerifier(want.Issuer, static, &oidc.Config{
+		ClientID: want.Audience, SupportedSigningAlgs: []string{oidc.RS256}, Now: func() time.Time { return at.Add(-token.Skew) },
+	}).Verify(ctx, jwt)
+	if err != nil {
+		return nil, refuse(refusal.Signature, "a token that go-oidc accepts", "one that it refuses").Because(err)
+	}
+	c := new(signedClaims)
+	if err := verified.Claims(c); err != nil {
+		return nil, refuse(refusal.Malformed, "workflow claims as text", "claims of another type").Because(err)
+	}
+	return c, nil
+}
