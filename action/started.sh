@@ -1,0 +1,2 @@
+#!/bin/sh
+exec /usr/lib/kettle/kettle-action started
