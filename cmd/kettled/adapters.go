@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/collect"
+	"github.com/kettle/attest/attest/policy"
+	"github.com/kettle/attest/attest/statement"
+	"github.com/kettle/attest/runner"
+	"github.com/kettle/attest/runner/config"
+	"github.com/kettle/attest/runner/github"
+	"github.com/kettle/attest/runner/job"
+	"github.com/kettle/attest/runner/job/pinned"
+	"github.com/kettle/attest/runner/outputs"
+	"github.com/kettle/attest/runner/sandbox"
+)
+
+var (
+	_ runner.Device    = device{}
+	_ runner.Registrar = registrar{}
+	_ runner.Policy    = jobPolicy{}
+	_ runner.Hasher    = hasher{}
+)
+
+// device fits the evidence device to its port.
+type device struct{ *collect.Device }
+
+// Quote implements [runner.Device].
+func (d device) Quote(ctx context.Context, reportData [64]byte) (runner.Quote, error) {
+	q, err := d.Device.Quote(ctx, reportData)
+	return runner.Quote{Provider: q.Provider, Report: q.Report, AuxBlob: q.AuxBlob, Endorsements: q.Endorsements}, err
+}
+
+// Extend implements [runner.Device].
+func (d device) Extend(ctx context.Context, digest binding.Digest) error {
+	return d.Device.Extend(ctx, digest)
+}
+
+// registrar bounds how long registering may take.
+type registrar struct {
+	client  *github.Client
+	timeout time.Duration
+}
+
+// Register implements [runner.Registrar].
+func (r registrar) Register(ctx context.Context, name string) (runner.Registration, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	return r.client.Register(ctx, name)
+}
+
+// Remove implements [runner.Registrar].
+func (r registrar) Remove(ctx context.Context, id int64) error { return r.client.Remove(ctx, id) }
+
+// jobPolicy judges jobs by the policy file's section for them.
+type jobPolicy struct{ *policy.Policy }
+
+// Allow implements [runner.Policy].
+func (p jobPolicy) Allow(f statement.Facts, at time.Time) error { return p.Jobs().Allow(f, at) }
+
+// hasher hashes outputs below the sandbox's root.
+type hasher struct {
+	root   string
+	limits config.Limits
+}
+
+// maxEntries bounds the directory entries that globs may look at in one response.
+const maxEntries = 1 << 20
+
+// Hash implements [runner.Hasher].
+func (h hasher) Hash(ctx context.Context, o runner.Outputs) ([]statement.Subject, error) {
+	found, err := outputs.Collect(ctx, h.root, outputs.Request{
+		Workspace: o.Workspace, Patterns: o.Paths, Name: o.Name, Checksums: o.Checksums, Digest: o.Digest, ArtifactsList: o.ArtifactsList,
+	}, outputs.Limits{
+		Subjects: statement.MaxSubjects, Bytes: h.limits.OutputMiB << 20, Entries: maxEntries, Time: h.limits.FreezeTime,
+	})
+	if err != nil {
+		return nil, err
+	}
+	subjects := make([]statement.Subject, 0, len(found))
+	for _, f := range found {
+		subjects = append(subjects, statement.Subject{Name: f.Name, Digest: statement.SHA256(f.SHA256)})
+	}
+	return subjects, nil
+}
+
+// newIdentifier makes the identifier over GitHub's API and the runner's log.
+func newIdentifier(m *measured, client *github.Client, root string) (runner.Identifier, error) {
+	c := m.config.GitHub
+	hosts := pinned.Hosts(c.Hosts)
+	http, err := pinned.Client(pinned.Config{Hosts: hosts, Roots: m.githubCA})
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := job.NewIssuer(c.Issuer, hosts, http)
+	if err != nil {
+		return nil, err
+	}
+	return job.New(job.Config{
+		Server: c.URL, Target: c.Target, Issuer: c.Issuer, API: client, Tokens: tokens, Now: time.Now,
+		OpenLog: func(context.Context) (io.ReadCloser, error) { return openWorkerLog(root) },
+	})
+}
+
+// openWorkerLog opens the one Worker log of this fresh runner, from outside the sandbox. Links do not lead out of its
+// root, and a second log means that something other than the runner's first job wrote there.
+func openWorkerLog(root string) (io.ReadCloser, error) {
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, fmt.Errorf("opening the sandbox's root: %w", err)
+	}
+	defer r.Close() //nolint:errcheck // only read.
+	diag := path.Join(sandbox.RunnerRoot[1:], "_diag")
+	dir, err := r.Open(diag)
+	if err != nil {
+		return nil, fmt.Errorf("opening the runner's logs: %w", err)
+	}
+	defer dir.Close() //nolint:errcheck // only read.
+	entries, err := dir.ReadDir(-1)
+	if err != nil {
+		return nil, fmt.Errorf("listing the runner's logs: %w", err)
+	}
+	var found []string
+	for _, e := range entries {
+		if e.Type().IsRegular() && strings.HasPrefix(e.Name(), "Worker_") && strings.HasSuffix(e.Name(), ".log") {
+			found = append(found, e.Name())
+		}
+	}
+	if len(found) != 1 {
+		return nil, fmt.Errorf("opening the runner's log: found %d logs of a worker, want 1", len(found))
+	}
+	return r.Open(path.Join(diag, found[0]))
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/collect"
+	"github.com/kettle/attest/image"
+	"github.com/kettle/attest/runner"
+	"github.com/kettle/attest/runner/boot"
+	"github.com/kettle/attest/runner/config"
+	"github.com/kettle/attest/runner/github"
+	"github.com/kettle/attest/runner/job/pinned"
+	"github.com/kettle/attest/runner/sink"
+)
+
+// environment is everything that one run of kettled is composed of.
+type environment struct {
+	agent   runner.Config
+	ports   runner.Ports
+	watch   func(runner.Entry)
+	device  *collect.Device
+	github  *github.Client
+	sandbox *jail
+	door    *frontDoor
+}
+
+// compose makes the adapters and hands them to the ports that they serve. On an error nothing is left behind.
+func compose(ctx context.Context, env *boot.Environment, m *measured, credential github.Credential) (e *environment, err error) {
+	c := m.config
+	e = &environment{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.close(context.WithoutCancel(ctx)))
+			e = nil
+		}
+	}()
+	if e.device, err = openDevice(ctx, c.Platforms.Allowed); err != nil {
+		return nil, err
+	}
+	hosts := pinned.Hosts(c.GitHub.Hosts)
+	e.github, err = github.New(github.Config{
+		URL: c.GitHub.URL, APIURL: c.GitHub.APIURL, Scope: github.Scope(c.GitHub.Scope), Target: c.GitHub.Target,
+		RunnerGroup: c.GitHub.RunnerGroup, Labels: c.GitHub.Labels, Hosts: hosts, Credential: credential, Roots: m.githubCA,
+	})
+	if err != nil {
+		return nil, err
+	}
+	store, err := sink.Open(c.Sink.URL, m.sinkCA)
+	if err != nil {
+		return nil, err
+	}
+	name, err := runnerName()
+	if err != nil {
+		return nil, err
+	}
+	if e.door, err = openDoor(filepath.Join(image.ScratchDir, "door")); err != nil {
+		return nil, err
+	}
+	if e.sandbox, err = newJail(ctx, m, name, e.door.dir); err != nil {
+		return nil, err
+	}
+	identifier, err := newIdentifier(m, e.github, e.sandbox.root())
+	if err != nil {
+		return nil, err
+	}
+	made, err := readSoftware()
+	if err != nil {
+		return nil, err
+	}
+	e.agent = runner.Config{
+		Name: name, Profile: c.Sandbox.Profile, Sandbox: "crun " + made.versions["crun"], Configuration: c.Digest(),
+		Image: binding.Digest(env.CommandLine.Root), Software: made.versions, Packages: made.packages, Hosts: c.GitHub.Hosts, Idle: c.Timeouts.Idle,
+		Job: c.Timeouts.Job, Freeze: c.Sandbox.Limits.FreezeTime,
+	}
+	e.ports = runner.Ports{
+		Device: device{e.device}, Appraiser: appraiser{roots: m.tees, allowed: c.Platforms.Allowed},
+		Registrar: registrar{e.github, c.Timeouts.Register}, Sandbox: e.sandbox, Identifier: identifier,
+		Policy: jobPolicy{m.policy}, Hasher: hasher{root: e.sandbox.root(), limits: c.Sandbox.Limits}, Sink: store, Now: time.Now,
+	}
+	return e, nil
+}
+
+// run lives the environment's life; the door is open as long.
+func (e *environment) run(ctx context.Context) error {
+	e.ports.Watch = e.watch
+	agent, err := runner.New(e.agent, e.ports)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return e.door.serve(groupCtx, agent, e.sandbox.contains) })
+	group.Go(func() error { return e.sandbox.serveGate(groupCtx) })
+	group.Go(func() error {
+		defer cancel()
+		return agent.Run(groupCtx)
+	})
+	return group.Wait()
+}
+
+// close lets go of everything, in the opposite order. The machine powers off next; what matters is that no process of
+// the sandbox is left when the last words are said.
+func (e *environment) close(ctx context.Context) error {
+	var errs []error
+	if e.sandbox != nil {
+		errs = append(errs, e.sandbox.close(ctx))
+	}
+	if e.door != nil {
+		errs = append(errs, e.door.close())
+	}
+	if e.github != nil {
+		e.github.Close()
+	}
+	if e.device != nil {
+		errs = append(errs, e.device.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openDevice opens the first allowed platform that this machine has.
+func openDevice(ctx context.Context, allowed []string) (*collect.Device, error) {
+	var errs []error
+	for _, platform := range allowed {
+		d, err := collect.Open(ctx, platform)
+		if err == nil {
+			return d, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, fmt.Errorf("opening the secure processor: %w", errors.Join(errs...))
+}
+
+// network translates the configuration's network. Its shape was checked with the configuration.
+func network(c config.Network) (boot.Network, error) {
+	n := boot.Network{Interface: "eth0", Hosts: map[string]netip.Addr{}}
+	var err error
+	if n.Address, err = netip.ParsePrefix(c.Address); err != nil {
+		return n, fmt.Errorf("reading network.address: %w", err)
+	}
+	if c.Gateway != "" {
+		if n.Gateway, err = netip.ParseAddr(c.Gateway); err != nil {
+			return n, fmt.Errorf("reading network.gateway: %w", err)
+		}
+	}
+	for host, addr := range c.Resolve {
+		if n.Hosts[host], err = netip.ParseAddr(addr); err != nil {
+			return n, fmt.Errorf("reading network.resolve: %w", err)
+		}
+	}
+	return n, nil
+}
+
+// frontDoor is the directory that the sandbox sees read-only as /run/kettle, with the door's socket in it.
+type frontDoor struct {
+	dir      string
+	listener *net.UnixListener
+}
+
+// openDoor makes the directory and the socket. Everyone in the sandbox may knock; whom to answer is decided by cgroup.
+func openDoor(dir string) (*frontDoor, error) {
+	if err := os.MkdirAll(filepath.Join(dir, "out"), 0o711); err != nil { //nolint:gosec // the sandbox reads through it.
+		return nil, fmt.Errorf("making the door: %w", err)
+	}
+	path := filepath.Join(dir, "door.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("opening the door: %w", err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil { //nolint:gosec // the peer is checked by its cgroup.
+		return nil, errors.Join(fmt.Errorf("opening the door: %w", err), l.Close())
+	}
+	return &frontDoor{dir: dir, listener: l}, nil
+}
+
+func (d *frontDoor) close() error {
+	if err := d.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("closing the door: %w", err)
+	}
+	return nil
+}

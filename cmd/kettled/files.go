@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/kettle/attest/attest/policy"
+	"github.com/kettle/attest/attest/snp"
+	"github.com/kettle/attest/image"
+	"github.com/kettle/attest/runner/config"
+)
+
+// measured is the configuration with the files that it names. All of them are in the measured initramfs.
+type measured struct {
+	config   *config.Config
+	policy   *policy.Policy
+	tees     []snp.Root     // pinned and private roots of secure processors
+	github   []byte         // PEM of a private CA of GitHub; empty means the system's roots
+	sinkCA   *x509.CertPool // nil means the system's roots
+	githubCA *x509.CertPool // nil means the system's roots
+}
+
+// load reads everything that the configuration names and refuses what does not parse.
+func load(configuration []byte) (*measured, error) {
+	c, err := config.Parse(configuration)
+	if err != nil {
+		return nil, err
+	}
+	m := &measured{config: c}
+	text, err := read(c.Policy)
+	if err != nil {
+		return nil, err
+	}
+	if m.policy, err = policy.Parse(text); err != nil {
+		return nil, fmt.Errorf("reading the policy: %w", err)
+	}
+	if m.tees, err = roots(c.Platforms); err != nil {
+		return nil, err
+	}
+	if m.github, m.githubCA, err = authorities(c.GitHub.Roots); err != nil {
+		return nil, err
+	}
+	if _, m.sinkCA, err = authorities(c.Sink.Roots); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// read gives one file beside the configuration. Its name was checked to be a plain one.
+func read(name string) ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(image.ConfigDir, name)) //nolint:gosec // a plain file name, checked by config.
+	if err != nil {
+		return nil, fmt.Errorf("reading the image's configuration: %w", err)
+	}
+	return b, nil
+}
+
+// roots gives the roots that this image accepts for its own quotes: AMD's when it allows snp, the named ones when it
+// allows sim.
+func roots(p config.Platforms) ([]snp.Root, error) {
+	var out []snp.Root
+	for _, platform := range p.Allowed {
+		if platform == "snp" {
+			amd, err := snp.AMDRoots()
+			if err != nil {
+				return nil, fmt.Errorf("reading AMD's roots: %w", err)
+			}
+			out = append(out, amd...)
+		}
+	}
+	for _, name := range p.Roots {
+		text, err := read(name)
+		if err != nil {
+			return nil, err
+		}
+		private, err := snp.ParseRoots(text)
+		if err != nil {
+			return nil, fmt.Errorf("reading roots %s: %w", name, err)
+		}
+		out = append(out, private...)
+	}
+	return out, nil
+}
+
+// authorities gives the PEM and the pool of private certificate authorities; neither when there are none.
+func authorities(names []string) ([]byte, *x509.CertPool, error) {
+	if len(names) == 0 {
+		return nil, nil, nil
+	}
+	pool := x509.NewCertPool()
+	var all [][]byte
+	for _, name := range names {
+		text, err := read(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !pool.AppendCertsFromPEM(text) {
+			return nil, nil, errors.New("roots file " + name + " holds no certificate")
+		}
+		all = append(all, text)
+	}
+	return bytes.Join(all, []byte{'\n'}), pool, nil
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/image"
+)
+
+// Files of the measured root that say what it is made of.
+const (
+	packagesFile  = "/usr/share/kettle-packages"    // "name version architecture" a line
+	goVersionFile = "/usr/local/go/VERSION"         // first line
+	runnerFile    = image.ToolsDir + "/runner.json" // {"version":"2.336.0"}
+)
+
+// software tells what this builder is made of.
+type software struct {
+	versions map[string]string
+	packages binding.Digest // of the list of packages
+}
+
+// readSoftware reads the versions out of the measured root, and asks the kernel for its own.
+func readSoftware() (*software, error) {
+	list, err := os.ReadFile(packagesFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading the image's packages: %w", err)
+	}
+	s := &software{packages: binding.Sum(list), versions: map[string]string{"kettled": revision()}}
+	if s.versions["crun"], err = packageVersion(list, "crun"); err != nil {
+		return nil, err
+	}
+	if s.versions["actions-runner"], err = runnerVersion(); err != nil {
+		return nil, err
+	}
+	toolchain, err := os.ReadFile(goVersionFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading the toolchain's version: %w", err)
+	}
+	s.versions["go"], _, _ = strings.Cut(string(toolchain), "\n")
+	var kernel unix.Utsname
+	if err := unix.Uname(&kernel); err != nil {
+		return nil, fmt.Errorf("asking the kernel's version: %w", err)
+	}
+	s.versions["linux"] = string(bytes.TrimRight(kernel.Release[:], "\x00"))
+	return s, nil
+}
+
+func packageVersion(list []byte, name string) (string, error) {
+	lines := bufio.NewScanner(bytes.NewReader(list))
+	for lines.Scan() {
+		if f := strings.Fields(lines.Text()); len(f) == 3 && f[0] == name {
+			return f[1], nil
+		}
+	}
+	return "", errors.New("the image's packages do not include " + name)
+}
+
+func runnerVersion() (string, error) {
+	text, err := os.ReadFile(runnerFile)
+	if err != nil {
+		return "", fmt.Errorf("reading the runner's version: %w", err)
+	}
+	var v struct {
+		Version string `json:"version"`
+	}
+	if err := json.Unmarshal(text, &v); err != nil || v.Version == "" {
+		return "", fmt.Errorf("reading the runner's version: %s names none", runnerFile)
+	}
+	return v.Version, nil
+}
+
+// revision is the commit that kettled was built from, as the Go toolchain recorded it.
+func revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/kettle/attest/image"
+	"github.com/kettle/attest/internal/secret"
+	"github.com/kettle/attest/runner"
+	"github.com/kettle/attest/runner/boot"
+	"github.com/kettle/attest/runner/channel"
+	"github.com/kettle/attest/runner/github"
+)
+
+// patience bounds what must happen before the runner is registered, and the last words after.
+const patience = 30 * time.Second
+
+// supervise runs the environment to its end and gives the sentence to power off with.
+func supervise(ctx context.Context, env *boot.Environment) string {
+	l, err := dial(ctx)
+	if err != nil {
+		return "kettled stopped: " + err.Error()
+	}
+	defer l.close()
+	for _, p := range env.Phases {
+		l.phase(ctx, "boot-"+p.Name, p.Start+p.Duration)
+	}
+	outcome := "The job has ended and its record is delivered."
+	if err := live(ctx, env, l); err != nil {
+		outcome = "kettled stopped: " + err.Error()
+	}
+	l.end(ctx, outcome)
+	return outcome
+}
+
+// live composes the environment from the measured configuration and runs it.
+func live(ctx context.Context, env *boot.Environment, l *launcher) (err error) {
+	m, err := load(env.Config)
+	if err != nil {
+		return err
+	}
+	network, err := network(m.config.Network)
+	if err != nil {
+		return err
+	}
+	if err := network.Up(ctx); err != nil {
+		return err
+	}
+	credential, err := l.credential(ctx)
+	if err != nil {
+		return err
+	}
+	e, err := compose(ctx, env, m, credential)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.close(context.WithoutCancel(ctx))) }()
+	e.watch = func(entry runner.Entry) { l.phase(ctx, string(entry.Phase), boot.Uptime()) }
+	return e.run(ctx)
+}
+
+// launcher is the channel to whoever started this machine. It carries the credential in and progress out; losing it
+// does not stop a job.
+type launcher struct {
+	port  *os.File
+	guest *channel.Guest
+}
+
+func dial(ctx context.Context) (*launcher, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	port, err := boot.OpenPort(ctx, image.ControlPort)
+	if err != nil {
+		return nil, err
+	}
+	l := &launcher{port: port, guest: channel.NewGuest(port)}
+	if err := l.guest.Send(ctx, channel.Hello{Program: "kettled"}); err != nil {
+		return nil, errors.Join(err, port.Close())
+	}
+	return l, nil
+}
+
+func (l *launcher) close() { _ = l.port.Close() } // the machine powers off next
+
+// credential waits for the registration credential: a token as it is, or a GitHub App as JSON.
+func (l *launcher) credential(ctx context.Context) (github.Credential, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	text, err := l.guest.Credential(ctx)
+	if err != nil {
+		return github.Credential{}, err
+	}
+	return parseCredential(text)
+}
+
+// phase and end tell the launcher how far this machine is. It may have gone; the journal has the same.
+func (l *launcher) phase(ctx context.Context, name string, elapsed time.Duration) {
+	_ = l.guest.Send(ctx, channel.Phase{Name: name, Elapsed: elapsed})
+}
+
+func (l *launcher) end(ctx context.Context, outcome string) {
+	_ = l.guest.Send(ctx, channel.End{Outcome: sentence(outcome)})
+}
+
+// sentence keeps an outcome within what the channel carries.
+func sentence(s string) string {
+	const most = 900
+	var b []rune
+	for _, r := range s {
+		if r < ' ' || r == 0x7f {
+			r = ' '
+		}
+		if b = append(b, r); len(b) == most {
+			break
+		}
+	}
+	return string(b)
+}
+
+// parseCredential reads what the launcher sent.
+func parseCredential(text secret.String) (github.Credential, error) {
+	if text.Reveal()[0] != '{' {
+		return github.Credential{Token: text}, nil
+	}
+	var app struct {
+		AppID          int64  `json:"appId"`
+		InstallationID int64  `json:"installationId"`
+		PrivateKey     string `json:"privateKey"`
+	}
+	if err := json.Unmarshal([]byte(text.Reveal()), &app); err != nil {
+		return github.Credential{}, errors.New("the launcher's credential is neither a token nor a GitHub App")
+	}
+	return github.Credential{App: &github.App{
+		ID: app.AppID, InstallationID: app.InstallationID, PrivateKey: secret.New(app.PrivateKey),
+	}}, nil
+}
+
+// runnerName is fresh for each environment, so that two registrations never collide.
+func runnerName() (string, error) {
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("naming the runner: %w", err)
+	}
+	return "kettle-" + hex.EncodeToString(b[:]), nil
+}
