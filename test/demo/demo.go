@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kettle/attest/image"
+	"github.com/kettle/attest/image/build"
+	"github.com/kettle/attest/image/measure"
+	"github.com/kettle/attest/internal/fakegithub"
+)
+
+// demo is one run of the demonstration.
+type demo struct {
+	dir    string // what is kept between runs
+	work   string // what a person would have in front of them
+	screen *screen
+	out    io.Writer
+}
+
+func newDemo(dir string) (*demo, error) {
+	if dir == "" {
+		cache, err := build.CacheDir(os.Getenv)
+		if err != nil {
+			return nil, err
+		}
+		dir = filepath.Join(cache, "demo")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &demo{
+		dir: dir, work: filepath.Join(dir, "work"), screen: &screen{out: os.Stderr, begin: time.Now()}, out: os.Stdout,
+	}, nil
+}
+
+// play runs everything and gives the terminal session.
+func (d *demo) play(ctx context.Context) (string, error) {
+	if err := os.RemoveAll(d.work); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(d.work, 0o755); err != nil { //nolint:gosec // public.
+		return "", err
+	}
+	s, err := prepare(ctx, d.dir, d.screen)
+	if err != nil {
+		return "", err
+	}
+	w, err := newWorld(s)
+	if err != nil {
+		return "", err
+	}
+	defer w.shut()
+	var m *image.Manifest
+	err = d.screen.step("Baking the image", func() (err error) {
+		folder := filepath.Join(d.dir, "settings")
+		if err := settings(folder, w, s); err != nil {
+			return err
+		}
+		m, err = s.bake(ctx, folder)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := d.hand(w, s, m); err != nil {
+		return "", err
+	}
+	initrd := filepath.Join(s.image, m.Initrd.Name)
+	if err := d.job(ctx, w, s, &machine{workflow: "release.yml", initrd: initrd, line: m.CommandLine}); err != nil {
+		return "", err
+	}
+	shown := d.session(s)
+	if err := d.accept(ctx, shown); err != nil {
+		return "", err
+	}
+	if err := d.tamper(ctx, shown); err != nil {
+		return "", err
+	}
+	if err := altered(initrd, filepath.Join(d.dir, "altered.cpio")); err != nil {
+		return "", err
+	}
+	other := &machine{workflow: "notes.yml", initrd: filepath.Join(d.dir, "altered.cpio"), line: m.CommandLine}
+	if err := d.job(ctx, w, s, other); err != nil {
+		return "", err
+	}
+	return shown.text.String(), d.refuse(ctx, shown)
+}
+
+// hand puts beside the artifact what its verifier has: a policy, the simulator's root, and GitHub's keys.
+func (d *demo) hand(w *world, s *stage, m *image.Manifest) error {
+	digest := measure.Sim(measure.Manifest(m))
+	return errors.Join(
+		os.WriteFile(filepath.Join(d.work, "policy.yaml"), consumerPolicy(hex.EncodeToString(digest[:])), 0o644), //nolint:gosec // public.
+		os.WriteFile(filepath.Join(d.work, "simulator.pem"), s.sim.RootsPEM(), 0o644),                            //nolint:gosec // public.
+		w.trust(filepath.Join(d.work, "github-keys.json"), time.Now()),
+	)
+}
+
+// job dispatches the workflow and runs a machine for it, and downloads what it published.
+func (d *demo) job(ctx context.Context, w *world, s *stage, m *machine) error {
+	run, err := w.github.Dispatch(ctx, fakegithub.Dispatch{Owner: owner, Repo: repo, Workflow: m.workflow, Ref: "main"})
+	if err != nil {
+		return err
+	}
+	m.stage, m.world, m.screen, m.console = s, w, d.screen, filepath.Join(d.dir, fmt.Sprintf("console-%d.log", run.ID))
+	if err := os.RemoveAll(m.console); err != nil {
+		return err
+	}
+	var outcome string
+	err = d.screen.step("Running "+m.workflow+" in a measured machine", func() (err error) {
+		outcome, _, err = m.run(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if run, err = w.github.Wait(ctx, run); err != nil {
+		return fmt.Errorf("the machine ended (%s) and the run did not: %w", outcome, err)
+	}
+	if run.Conclusion != "success" || len(w.github.Runners()) != 0 {
+		log, _ := w.github.JobLog(run.Jobs[0].ID)
+		return fmt.Errorf("the job ended with %q, %d runners are left; %s\n%s", run.Conclusion, len(w.github.Runners()), outcome, log)
+	}
+	for _, name := range []string{"boot.intoto.jsonl", "dispatch.intoto.jsonl", "response-1.intoto.jsonl", "final.intoto.jsonl", "journal.jsonl"} {
+		if !w.records.names()[name] {
+			return fmt.Errorf("the environment's record lacks %s; %s", name, outcome)
+		}
+	}
+	return w.download(d.work, run.Number)
+}
+
+// session begins the terminal session.
+func (d *demo) session(s *stage) *session {
+	return &session{
+		dir: d.work, env: append(os.Environ(), "NO_COLOR=1"), out: d.out,
+		bin: map[string]string{"kettle": filepath.Join(s.bin, "kettle")},
+	}
+}
+
+// trust is what the verifier brings: it comes from no bundle.
+const trust = " --policy policy.yaml --root simulator.pem --trusted-root github-keys.json"
+
+// accept shows that the artifact verifies.
+func (d *demo) accept(ctx context.Context, s *session) error {
+	s.comment("built by a workflow with `runs-on: attested-cvm` and `uses: kettle/attest@v1`")
+	return s.run(ctx, 0, "kettle verify "+artifact+trust)
+}
+
+// tamper flips one bit of the artifact and shows the refusal.
+func (d *demo) tamper(ctx context.Context, s *session) error {
+	file := filepath.Join(d.work, artifact)
+	data, err := os.ReadFile(file) //nolint:gosec // the demo's own file.
+	if err != nil {
+		return err
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(file, data, 0o644); err != nil { //nolint:gosec // public.
+		return err
+	}
+	s.comment("the same, with one bit of the artifact flipped")
+	return s.run(ctx, 3, "kettle verify "+artifact+trust)
+}
+
+// refuse shows what the same policy says of a file that a machine with another initrd made.
+func (d *demo) refuse(ctx context.Context, s *session) error {
+	s.comment("release notes from a machine whose initrd has 512 bytes more: the same policy refuses them")
+	return s.run(ctx, 5, "kettle verify notes.txt"+trust)
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kettle/attest/image/launch"
+	"github.com/kettle/attest/internal/secret"
+	"github.com/kettle/attest/runner/channel"
+)
+
+// machine is one launch of the image.
+type machine struct {
+	stage    *stage
+	world    *world
+	screen   *screen
+	workflow string // the file that is dispatched for it
+	initrd   string // the image's own, or an altered one
+	line     string
+	console  string
+	phases   []channel.Phase
+}
+
+// run launches the machine, hands it the registration credential, and follows it until it powers off. It gives the
+// sentence that kettled ended with, and the launch digest.
+func (m *machine) run(ctx context.Context) (outcome string, digest [48]byte, err error) {
+	vm, err := launch.Start(ctx, launch.Config{
+		Firmware: filepath.Join(m.stage.image, "firmware.bin"), Kernel: filepath.Join(m.stage.image, "vmlinuz"),
+		Initrd: m.initrd, Root: filepath.Join(m.stage.image, "root.erofs"), CommandLine: m.line,
+		MemoryMiB: 3072, CPUs: 2, Acceleration: launch.Auto, Console: m.console,
+		Forwards: []launch.Forward{
+			{Guest: netip.MustParseAddrPort(guestGitHub + ":443"), Host: m.world.addr},
+			{Guest: netip.MustParseAddrPort(guestRecords + ":443"), Host: m.world.records.addr},
+		},
+		NewProcessor: func(launchDigest [48]byte) (launch.Processor, error) {
+			return m.stage.sim.NewProcessor(launchDigest, time.Now())
+		},
+	})
+	if err != nil {
+		return "", digest, err
+	}
+	defer func() {
+		vm.Kill()
+		if werr := vm.Wait(); werr != nil && !errors.Is(werr, context.Canceled) {
+			err = errors.Join(err, werr)
+		}
+	}()
+	outcome, err = m.follow(ctx, vm)
+	if err == nil {
+		<-vm.Done()
+	}
+	return outcome, vm.LaunchDigest(), err
+}
+
+// follow speaks the launcher's side of the channel.
+func (m *machine) follow(ctx context.Context, vm *launch.VM) (string, error) {
+	control := vm.Control()
+	defer control.Close() //nolint:errcheck // the machine is gone.
+	l := channel.NewLauncher(control)
+	for {
+		msg, err := l.Next(ctx)
+		if err != nil {
+			return "", fmt.Errorf("following the machine: %w\nconsole: %s", err, m.tail())
+		}
+		switch msg := msg.(type) {
+		case channel.Hello:
+			if err := l.SendCredential(ctx, secret.New(operatorToken)); err != nil {
+				return "", err
+			}
+		case channel.Phase:
+			m.phases = append(m.phases, msg)
+			m.screen.say("  · %-12s %5.1f s after the machine's start", msg.Name, msg.Elapsed.Seconds())
+		case channel.End:
+			return msg.Outcome, nil
+		}
+	}
+}
+
+func (m *machine) tail() string {
+	text, err := os.ReadFile(m.console)
+	if err != nil {
+		return err.Error()
+	}
+	const most = 2000
+	return string(text[max(0, len(text)-most):])
+}
+
+// altered makes a copy of an initrd that does the same and is not the same: one archive member more.
+func altered(from, to string) error {
+	in, err := os.Open(filepath.Clean(from))
+	if err != nil {
+		return err
+	}
+	defer in.Close() //nolint:errcheck // only read.
+	out, err := os.Create(filepath.Clean(to))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	// The kernel unpacks archives one after another and skips zeros between them (Documentation/driver-api/early-userspace).
+	_, werr := out.Write(make([]byte, 512))
+	return errors.Join(err, werr, out.Close())
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/kettle/attest/attest/token"
+	"github.com/kettle/attest/internal/fakegithub"
+	"github.com/kettle/attest/internal/secret"
+)
+
+// The demonstration's names.
+const (
+	owner, repo = "acme", "widget"
+	artifact    = "age-linux-amd64.tar.gz"
+	recordsHost = "records.github.demo.test"
+)
+
+// operatorToken is the operator's credential at the stand-in for GitHub. It opens nothing else.
+const operatorToken = "ghp_demonstration"
+
+// world is what stands outside the machine: the stand-in for GitHub and the server that keeps records.
+type world struct {
+	github  *fakegithub.Server
+	ca      *fakegithub.Authority
+	addr    netip.AddrPort // of the stand-in for GitHub, on loopback
+	records *records
+	close   []func()
+}
+
+// newWorld starts both servers on loopback.
+func newWorld(s *stage) (w *world, err error) {
+	hosts := fakegithub.DemoHosts()
+	w = &world{records: &records{files: map[string][]byte{}}}
+	w.github, err = fakegithub.New(fakegithub.Config{
+		Hosts: hosts, Operator: fakegithub.Operator{Login: owner, ID: 2, Token: secret.New(operatorToken)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if w.ca, err = fakegithub.NewAuthority(append(hosts.Names(), recordsHost), time.Now()); err != nil {
+		return nil, err
+	}
+	if err := w.repositories(s); err != nil {
+		return nil, err
+	}
+	listener, addr, err := loopback()
+	if err != nil {
+		return nil, err
+	}
+	w.addr = addr
+	w.github.Serve(listener, w.ca)
+	w.close = append(w.close, func() { _ = w.github.Close(context.Background()) })
+	if listener, w.records.addr, err = loopback(); err != nil {
+		return nil, err
+	}
+	server := &http.Server{Handler: w.records, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = server.Serve(tls.NewListener(listener, w.ca.TLS())) }() // ends with Close
+	w.close = append(w.close, func() { _ = server.Close() })
+	return w, nil
+}
+
+// repositories shows the demonstration's repository, this project as the action, and a stand-in for actions/checkout.
+func (w *world) repositories(s *stage) error {
+	err := w.github.AddRepository(fakegithub.Repository{
+		Owner: owner, Name: repo, ID: 1, OwnerID: 2, Dir: s.widget, Refs: []string{"refs/heads/main"},
+		Vars: map[string]string{"MASCOT": "kettle"},
+	})
+	if err != nil {
+		return err
+	}
+	err = w.github.AddRepository(fakegithub.Repository{
+		Owner: "kettle", Name: "attest", ID: 3, OwnerID: 4, Dir: s.project, Include: []string{"action.yml", "README.md", "LICENSE"},
+		Refs: []string{"refs/heads/main", "refs/tags/v1"},
+	})
+	if err != nil {
+		return err
+	}
+	return w.github.AddCheckout("v4")
+}
+
+// trust writes the verifier's own copy of the issuer's keys.
+func (w *world) trust(file string, now time.Time) error {
+	keys, err := json.Marshal(w.github.JWKS())
+	if err != nil {
+		return err
+	}
+	day := now.UTC().Truncate(24 * time.Hour)
+	text, err := json.MarshalIndent(map[string]any{
+		"schema": token.Schema, "asOf": day, "issuers": []any{map[string]any{
+			"issuer": w.github.Issuer(), "server": "https://" + fakegithub.DemoHosts().Server,
+			"from": day, "until": day.Add(48 * time.Hour), "jwks": json.RawMessage(keys),
+		}},
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644) //nolint:gosec // public keys.
+}
+
+// download gets what the workflow published.
+func (w *world) download(dir string, run int64) error {
+	assets := w.github.Assets(owner, repo, fmt.Sprintf("v1.2.1-%d", run))
+	for _, a := range assets {
+		if err := os.WriteFile(filepath.Join(dir, path.Base(a.Name)), a.Data, 0o644); err != nil { //nolint:gosec // public.
+			return err
+		}
+	}
+	if len(assets) != 2 {
+		return fmt.Errorf("the workflow published %d files, want the artifact and its bundle", len(assets))
+	}
+	return nil
+}
+
+func (w *world) shut() {
+	for _, f := range w.close {
+		f()
+	}
+}
+
+// loopback listens on a free port of this machine alone.
+func loopback() (net.Listener, netip.AddrPort, error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0") //nolint:noctx // returns at once.
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	addr, err := netip.ParseAddrPort(l.Addr().String())
+	return l, addr, err
+}
+
+// records keeps what environments deliver: create-only, as the sink demands.
+type records struct {
+	addr  netip.AddrPort
+	mu    sync.Mutex
+	files map[string][]byte // path → content; mu
+}
+
+// ServeHTTP implements [http.Handler].
+func (r *records) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, req.Body, 64<<20))
+	if err != nil || req.Method != http.MethodPut {
+		http.Error(w, "PUT a file", http.StatusBadRequest)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if have, ok := r.files[req.URL.Path]; ok && string(have) != string(data) {
+		w.WriteHeader(http.StatusConflict)
+		return
+	}
+	r.files[req.URL.Path] = data
+	w.WriteHeader(http.StatusCreated)
+}
+
+// names lists the files of the record, without the environment's name.
+func (r *records) names() map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := map[string]bool{}
+	for p := range r.files {
+		out[path.Base(p)] = true
+	}
+	return out
+}
