@@ -31,8 +31,11 @@ import (
 // Version is the version of the context that this package writes and the only one that it reads.
 const Version = 1
 
-// MaxContext bounds the context bytes of one quote.
-const MaxContext = 4 << 10
+// Limits of one context.
+const (
+	MaxContext  = 4 << 10   // bytes
+	MaxSequence = 1<<31 - 1 // far below 2^53, from where on RFC 8785 writes numbers in another way
+)
 
 // link is the name of this link of the chain in refusals.
 const link = "binding"
@@ -125,7 +128,7 @@ func (c Context) Validate() error {
 		nonce: !c.Nonce.IsZero(), hpke: !c.HPKEKey.IsZero(), build: c.BuildID != "", boot: !c.BootEvidence.IsZero(),
 		key: !c.StatementKey.IsZero(), dispatch: !c.Dispatch.IsZero(), seq: c.Sequence > 0, head: !c.EventLogHead.IsZero(),
 	}
-	if got != want || c.Sequence < 0 || c.EnvironmentKey.IsZero() {
+	if got != want || c.Sequence < 0 || c.Sequence > MaxSequence || c.EnvironmentKey.IsZero() {
 		return malformed(fmt.Sprintf("exactly the context fields of purpose %q", c.Purpose), "other fields")
 	}
 	for _, r := range []byte(c.BuildID) {
@@ -168,7 +171,7 @@ func Parse(b []byte) (Context, error) {
 	if err := dec.Decode(&c); err != nil {
 		return Context{}, malformed("a canonical JSON context", "bytes that do not decode").Because(err)
 	}
-	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // Token returns io.EOF itself.
+	if _, err := dec.Token(); err != io.EOF {
 		return Context{}, malformed("one JSON object", "trailing data")
 	}
 	canonical, err := c.Canonical()

@@ -16,6 +16,7 @@ import (
 	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -37,6 +38,10 @@ const MediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 const MaxLine = statement.MaxPayload*4/3 + 64<<10
 
 const link = "signature"
+
+// errForeign marks a Sigstore bundle that is well formed and of another kind, for example one that GitHub signed with
+// a certificate. It may stand in the same file and proves nothing here.
+var errForeign = errors.New("a bundle of another kind")
 
 // Sign makes one line: a bundle over exactly these payload bytes, without the newline.
 func Sign(ctx context.Context, key *Key, payload []byte) ([]byte, error) {
@@ -83,11 +88,17 @@ func Parse(line []byte) (*Bundle, error) {
 		return nil, malformed("media type "+MediaType, fmt.Sprintf("%q", inner.GetMediaType()), nil)
 	}
 	env := inner.GetDsseEnvelope()
-	if env == nil || len(env.GetSignatures()) != 1 {
-		return nil, malformed("a DSSE envelope with one signature", "another content", nil)
+	if env == nil {
+		return nil, malformed("a DSSE envelope", "another content", errForeign)
+	}
+	if len(env.GetSignatures()) != 1 {
+		return nil, malformed("one signature", fmt.Sprint(len(env.GetSignatures())), nil)
 	}
 	if env.GetPayloadType() != statement.PayloadType {
-		return nil, malformed("payload type "+statement.PayloadType, fmt.Sprintf("%q", env.GetPayloadType()), nil)
+		return nil, malformed("payload type "+statement.PayloadType, fmt.Sprintf("%q", env.GetPayloadType()), errForeign)
+	}
+	if m := inner.GetVerificationMaterial(); m.GetCertificate() != nil || m.GetX509CertificateChain() != nil {
+		return nil, malformed("a public key hint as verification material", "a certificate", errForeign)
 	}
 	if inner.GetVerificationMaterial().GetPublicKey().GetHint() == "" {
 		return nil, malformed("a public key hint as verification material", "none", nil)

@@ -5,6 +5,7 @@ package bundle
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +21,8 @@ const (
 )
 
 // File is the content of one `<artifact>.intoto.jsonl`: bundles and evidence, linked by digest, in no order that means
-// anything. Lines of other kinds are skipped, as the in-toto bundle format asks; they prove nothing.
+// anything. Lines of other kinds, bundles with a certificate among them, are skipped, as the in-toto bundle format
+// asks; they prove nothing.
 type File struct {
 	Bundles  []*Bundle
 	Evidence []Evidence
@@ -68,6 +70,10 @@ func (f *File) add(line []byte) error {
 	switch {
 	case Is(line):
 		b, err := Parse(line)
+		if errors.Is(err, errForeign) {
+			f.Skipped++
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -78,8 +84,8 @@ func (f *File) add(line []byte) error {
 			return err
 		}
 		f.Evidence = append(f.Evidence, Evidence{Line: bytes.Clone(line), Collection: c})
-	case !bytes.HasPrefix(line, []byte("{")) || !bytes.HasSuffix(line, []byte("}")):
-		return malformed("whole JSON objects, one a line", "a truncated line", nil)
+	case line[0] != '{' || !json.Valid(line):
+		return malformed("whole JSON objects, one a line", "a truncated line, or something else", nil)
 	default:
 		f.Skipped++
 	}

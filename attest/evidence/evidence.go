@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/kettle/attest/attest/binding"
@@ -100,12 +101,13 @@ func (c *Collection) Line() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Is reports whether a JSON line looks like a CMW collection, without judging it.
+// Is reports whether a JSON line says that it is a collection of this package's type, without judging it. Collections
+// of other types are lines of another kind.
 func Is(line []byte) bool {
 	var probe struct {
-		Type *string `json:"__cmwc_t"`
+		Type string `json:"__cmwc_t"`
 	}
-	return json.Unmarshal(line, &probe) == nil && probe.Type != nil
+	return json.Unmarshal(line, &probe) == nil && probe.Type == Type
 }
 
 // Digest names a line of evidence: the SHA-256 of its exact bytes, without the newline.
@@ -170,12 +172,24 @@ func (it item) decode(raw json.RawMessage) ([]byte, error) {
 		return nil, malformed(fmt.Sprintf("item %s of type %s, indicator %d", it.name, it.mediaType, it.indicator),
 			fmt.Sprintf("%q, %d", mediaType, indicator))
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(value)
+	b, err := unbase64(value)
 	if err != nil {
 		return nil, malformed("item "+it.name+" in base64url without padding", "another encoding").Because(err)
 	}
 	if len(b) == 0 {
 		return nil, missing(it.name)
+	}
+	return b, nil
+}
+
+// unbase64 decodes base64url without padding in its one encoding; the decoder alone skips line breaks.
+func unbase64(s string) ([]byte, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return nil, fmt.Errorf("decoding base64url: %w", err)
+	}
+	if base64.RawURLEncoding.EncodeToString(b) != s {
+		return nil, errors.New("not the canonical base64url")
 	}
 	return b, nil
 }
@@ -196,8 +210,8 @@ func parseReport(b []byte) (TSMReport, error) {
 			return TSMReport{}, malformed("text in tsm-report."+name, "another type").Because(err)
 		}
 	}
-	if r.OutBlob, err = base64.RawURLEncoding.Strict().DecodeString(out); err == nil {
-		r.AuxBlob, err = base64.RawURLEncoding.Strict().DecodeString(aux)
+	if r.OutBlob, err = unbase64(out); err == nil {
+		r.AuxBlob, err = unbase64(aux)
 	}
 	if err != nil {
 		return TSMReport{}, malformed("base64url without padding in tsm-report", "another encoding").Because(err)

@@ -100,10 +100,10 @@ func (r *Refusal) Unwrap() error { return r.Cause }
 
 // Is matches [ErrNotVerified] and the sentinel of the refusal's own code.
 func (r *Refusal) Is(target error) bool {
-	if target == ErrNotVerified { //nolint:errorlint // Is compares with one sentinel by identity.
+	if target == ErrNotVerified {
 		return true
 	}
-	c, ok := target.(codeError) //nolint:errorlint // Is compares with one sentinel by type.
+	c, ok := target.(codeError)
 	return ok && c.code == r.Code
 }
 

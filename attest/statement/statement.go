@@ -19,6 +19,8 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/refusal"
@@ -115,6 +117,9 @@ func parse(payload []byte, predicateType string, predicate any) ([]Subject, erro
 	if len(payload) > MaxPayload {
 		return nil, malformed(fmt.Sprintf("a statement of at most %d bytes", MaxPayload), fmt.Sprintf("%d bytes", len(payload)))
 	}
+	if !utf8.Valid(payload) {
+		return nil, malformed("JSON in UTF-8", "invalid UTF-8")
+	}
 	if err := uniqueKeys(payload); err != nil {
 		return nil, err
 	}
@@ -183,7 +188,7 @@ func decode(b []byte, v any) error {
 	if err := dec.Decode(v); err != nil {
 		return malformed("a statement of the documented shape", "another shape: "+shape(err)).Because(err)
 	}
-	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // Token returns io.EOF itself.
+	if _, err := dec.Token(); err != io.EOF {
 		return malformed("one JSON object", "trailing data")
 	}
 	return nil
@@ -199,7 +204,7 @@ func shape(err error) string {
 }
 
 // uniqueKeys walks all of b and refuses a key that stands twice in one object, also when only its case differs:
-// encoding/json matches keys without regard to case, so the second would win unseen.
+// encoding/json matches keys under Unicode case folding, so the second would win unseen.
 func uniqueKeys(b []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	type frame struct {
@@ -210,7 +215,7 @@ func uniqueKeys(b []byte) error {
 	var stack []frame
 	for {
 		t, err := dec.Token()
-		if err == io.EOF { //nolint:errorlint // Token returns io.EOF itself.
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
@@ -230,16 +235,30 @@ func uniqueKeys(b []byte) error {
 			stack = stack[:top]
 		case top >= 0 && stack[top].key:
 			key, _ := t.(string)
-			if fold := strings.ToLower(key); stack[top].seen[fold] {
+			folded := fold(key)
+			if stack[top].seen[folded] {
 				return malformed("each key once in its object", fmt.Sprintf("%q twice", key))
-			} else {
-				stack[top].seen[fold] = true
 			}
+			stack[top].seen[folded] = true
 			stack[top].key = false
 		case top >= 0:
 			stack[top].key = stack[top].object
 		}
 	}
+}
+
+// fold gives the same text for all keys that encoding/json takes for one: the smallest rune of each orbit of
+// [unicode.SimpleFold]. Lower case alone would let "\u017fubject", with a long s, stand beside "subject".
+func fold(key string) string {
+	return strings.Map(func(r rune) rune {
+		for {
+			next := unicode.SimpleFold(r)
+			if next <= r {
+				return next
+			}
+			r = next
+		}
+	}, key)
 }
 
 // seconds cuts a time to whole seconds in UTC, the form of every time in a statement.

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package attesttest makes whole, valid chains of evidence for tests: a simulated processor, an environment that
+// boots, is dispatched and responds, GitHub's token, and a policy and trust file that accept all of it.
+//
+// Every part can be changed on the way by a hook, so that a test of a verifier breaks one thing and nothing else. The
+// package proves nothing and is never linked into a program.
+package attesttest
+
+import (
+	"encoding/hex"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/bundle"
+	"github.com/kettle/attest/attest/eventlog"
+	"github.com/kettle/attest/attest/evidence"
+	"github.com/kettle/attest/attest/sim"
+	"github.com/kettle/attest/attest/statement"
+)
+
+// Now is the time of every chain unless a test says otherwise.
+func Now() time.Time { return time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC) }
+
+// Authority is the simulator's authority that all environments share: its keys take a second to make.
+var Authority = sync.OnceValue(func() *sim.Authority { return newAuthority() })
+
+// OtherAuthority is another one.
+var OtherAuthority = sync.OnceValue(func() *sim.Authority { return newAuthority() })
+
+func newAuthority() *sim.Authority {
+	a, err := sim.NewAuthority(Now())
+	if err != nil {
+		panic(err) // only without random numbers
+	}
+	return a
+}
+
+// LaunchDigest is what every processor measured unless a test says otherwise.
+func LaunchDigest() [48]byte {
+	var d [48]byte
+	for i := range d {
+		d[i] = 0x5a
+	}
+	return d
+}
+
+// Measurement is LaunchDigest as a policy writes it.
+func Measurement() string {
+	d := LaunchDigest()
+	return hex.EncodeToString(d[:])
+}
+
+// Processor makes a processor of the shared authority.
+func Processor(t testing.TB, launch [48]byte) *sim.Processor {
+	t.Helper()
+	p, err := Authority().NewProcessor(launch, Now())
+	must(t, err)
+	return p
+}
+
+// Hooks change one part each, just before it is encoded, signed or quoted. A nil hook changes nothing.
+type Hooks struct {
+	Boot             func(*statement.Boot)
+	BootContext      func(*binding.Context)
+	BootEvidence     func(*evidence.Collection)
+	Dispatch         func(*statement.Dispatch)
+	DispatchContext  func(*binding.Context)
+	DispatchEvidence func(*evidence.Collection)
+	Provenance       func(*statement.Provenance)
+	ResponseContext  func(*binding.Context)
+	ResponseEvidence func(*evidence.Collection)
+	Response         func(*statement.Response)
+
+	// Quoter replaces the processor that quotes for a purpose.
+	Quoter func(binding.Purpose) *sim.Processor
+	// Claims changes GitHub's token before GitHub signs it.
+	Claims func(map[string]any)
+	// Signer replaces the key that signs a payload, which the quote does not name then.
+	Signer func(kind string, own *bundle.Key) *bundle.Key
+}
+
+// Options describe an environment.
+type Options struct {
+	Processor *sim.Processor // default: a new one of the shared authority
+	NoToken   bool           // the job has no permission id-token: write
+	Hooks     Hooks
+}
+
+// Environment is one booted build environment. Its methods are called in the order of a job's life.
+type Environment struct {
+	Key       *bundle.Key
+	Processor *sim.Processor
+	Log       eventlog.Log
+	Nonce     binding.Digest
+	Facts     statement.Facts
+
+	o        Options
+	lines    Lines
+	dispatch binding.Digest
+	sequence int
+}
+
+// Lines are the lines of one bundle file.
+type Lines struct {
+	Boot, BootEvidence, Dispatch, DispatchEvidence   []byte
+	Provenance, Response, ResponseEvidence, Artifact []byte // Artifact is no line: it is what was built
+}
+
+// List gives the lines of the file in the order in which kettled writes them.
+func (l Lines) List() [][]byte {
+	return [][]byte{l.Provenance, l.Response, l.ResponseEvidence, l.Dispatch, l.DispatchEvidence, l.Boot, l.BootEvidence}
+}
+
+// Bytes gives the file; a line that is empty is left out.
+func (l Lines) Bytes() []byte {
+	var b []byte
+	for _, line := range l.List() {
+		if len(line) > 0 {
+			b = append(append(b, line...), '\n')
+		}
+	}
+	return b
+}
+
+// Whole boots an environment, dispatches the job and attests one artifact.
+func Whole(t testing.TB, o Options) Lines {
+	t.Helper()
+	e := Boot(t, o)
+	e.Dispatch(t)
+	return e.Respond(t, "widget.tar.gz", []byte("what was built"))
+}
+
+// Boot makes an environment: its key, its BOOT statement and the quote of it.
+func Boot(t testing.TB, o Options) *Environment {
+	t.Helper()
+	key, err := bundle.NewKey()
+	must(t, err)
+	e := &Environment{Key: key, Processor: o.Processor, Nonce: binding.Sum([]byte("nonce")), Facts: Facts(), o: o}
+	if e.Processor == nil {
+		e.Processor = Processor(t, LaunchDigest())
+	}
+	if o.NoToken {
+		e.Facts.IdentitySource = statement.IdentityJobsAPI
+	}
+	must(t, e.Log.Append(eventlog.EnvironmentKey, key.Digest()))
+	e.Processor.Extend(key.Digest())
+	s := &statement.Boot{EnvironmentKey: key.Digest(), Conditions: statement.BootConditions{
+		Instance: e.Instance(t), Configuration: Configuration(), BootedOn: Now().Add(-time.Minute),
+		Software: map[string]string{"kettled": "1.0.0"},
+	}}
+	apply(o.Hooks.Boot, s)
+	payload, err := s.Marshal()
+	must(t, err)
+	e.lines.Boot = e.sign(t, "boot", key, payload)
+	e.lines.BootEvidence = e.quote(t, quoteOf{key, payload, binding.Context{Purpose: binding.Boot}, o.Hooks.BootContext, o.Hooks.BootEvidence})
+	return e
+}
+
+// Instance is the machine that the environment runs on, as its processor reports it.
+func (e *Environment) Instance(t testing.TB) statement.Instance {
+	t.Helper()
+	r, err := e.Processor.Report([64]byte{})
+	must(t, err)
+	return statement.Instance{Platform: "sim", ReportID: hex.EncodeToString(r[0x140:0x160]), ChipID: hex.EncodeToString(r[0x1a0:0x1e0])}
+}
+
+// Dispatch binds the environment to its one job and erases the environment key.
+func (e *Environment) Dispatch(t testing.TB) {
+	t.Helper()
+	s := &statement.Dispatch{
+		EnvironmentKey: e.Key.Digest(), BuildID: e.Facts.BuildID(), BootEvidence: evidence.Digest(e.lines.BootEvidence),
+		Conditions: statement.DispatchConditions{
+			Instance: e.Instance(t), Facts: e.Facts, Policy: binding.Sum([]byte("policy")), DispatchedOn: Now(),
+		},
+	}
+	if !e.o.NoToken {
+		s.Conditions.Token = e.Token(t)
+	}
+	apply(e.o.Hooks.Dispatch, s)
+	payload, err := s.Marshal()
+	must(t, err)
+	e.dispatch = binding.Sum(payload)
+	must(t, e.Log.Append(eventlog.Dispatch, e.dispatch))
+	e.Processor.Extend(e.dispatch)
+	e.lines.Dispatch = e.sign(t, "dispatch", e.Key, payload)
+	e.lines.DispatchEvidence = e.quote(t, quoteOf{e.Key, payload, binding.Context{
+		Purpose: binding.Dispatch, Nonce: e.Nonce, BuildID: s.BuildID, BootEvidence: s.BootEvidence,
+	}, e.o.Hooks.DispatchContext, e.o.Hooks.DispatchEvidence})
+}
+
+// SignAgain signs another payload with the environment key, as an honest environment never does.
+func (e *Environment) SignAgain(t testing.TB, payload []byte) []byte {
+	t.Helper()
+	return e.sign(t, "again", e.Key, payload)
+}
+
+// Respond attests one artifact. It may be called again for the next one.
+func (e *Environment) Respond(t testing.TB, name string, artifact []byte) Lines {
+	t.Helper()
+	key, err := bundle.NewKey()
+	must(t, err)
+	e.sequence++
+	p := e.provenance(name, artifact)
+	apply(e.o.Hooks.Provenance, p)
+	payload, err := p.Marshal()
+	must(t, err)
+	l := e.lines
+	l.Artifact = artifact
+	l.Provenance = e.sign(t, "provenance", key, payload)
+	l.ResponseEvidence = e.quote(t, quoteOf{key, payload, binding.Context{
+		Purpose: binding.Response, BuildID: e.Facts.BuildID(), StatementKey: key.Digest(), Dispatch: e.dispatch,
+		Sequence: e.sequence, EventLogHead: e.Log.Head(),
+	}, e.o.Hooks.ResponseContext, e.o.Hooks.ResponseEvidence})
+	r := &statement.Response{
+		Subjects: p.Subjects, Provenance: binding.Sum(payload), Evidence: evidence.Digest(l.ResponseEvidence),
+		BuildID: e.Facts.BuildID(), Sequence: e.sequence,
+	}
+	apply(e.o.Hooks.Response, r)
+	response, err := r.Marshal()
+	must(t, err)
+	l.Response = e.sign(t, "response", key, response)
+	must(t, e.Log.Append(eventlog.Response, binding.Sum(payload)))
+	return l
+}
+
+func (e *Environment) sign(t testing.TB, kind string, key *bundle.Key, payload []byte) []byte {
+	t.Helper()
+	if e.o.Hooks.Signer != nil {
+		key = e.o.Hooks.Signer(kind, key)
+	}
+	line, err := bundle.Sign(t.Context(), key, payload)
+	must(t, err)
+	return line
+}
+
+// quoteOf is what a quote is made for.
+type quoteOf struct {
+	key      *bundle.Key
+	payload  []byte
+	context  binding.Context
+	change   func(*binding.Context)
+	evidence func(*evidence.Collection)
+}
+
+func (e *Environment) quote(t testing.TB, q quoteOf) []byte {
+	t.Helper()
+	q.context.V, q.context.EnvironmentKey = binding.Version, e.Key.Digest()
+	purpose := q.context.Purpose
+	apply(q.change, &q.context)
+	context, err := q.context.Canonical()
+	must(t, err)
+	processor := e.Processor
+	if e.o.Hooks.Quoter != nil {
+		if p := e.o.Hooks.Quoter(purpose); p != nil {
+			processor = p
+		}
+	}
+	report, err := processor.Report(binding.ReportData(q.payload, context))
+	must(t, err)
+	c := &evidence.Collection{
+		Report: evidence.TSMReport{Provider: "sev_guest", OutBlob: report}, Endorsements: processor.Endorsements(),
+		Binding: context, PublicKey: q.key.SPKI(), EventLog: e.Log.Bytes(),
+	}
+	apply(q.evidence, c)
+	line, err := c.Line()
+	must(t, err)
+	return line
+}
+
+func apply[T any](hook func(*T), v *T) {
+	if hook != nil {
+		hook(v)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

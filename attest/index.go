@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kettle/attest/attest/appraise"
+	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/bundle"
+	"github.com/kettle/attest/attest/evidence"
+	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/attest/statement"
+)
+
+// maxTries bounds the lines that are tried where several could be meant.
+const maxTries = 16
+
+// index finds statements and evidence by digest. Nothing in it is verified.
+type index struct {
+	bundles     map[binding.Digest][]*bundle.Bundle // by payload
+	provenances []binding.Digest
+	responses   []response
+	dispatches  []binding.Digest
+	evidence    map[binding.Digest]*evidence.Collection   // by line
+	quotes      map[binding.Digest][]*evidence.Collection // by the payload that they say they quote
+}
+
+// response is a RESPONSE statement and its place.
+type response struct {
+	payload   binding.Digest
+	statement *statement.Response
+}
+
+// candidate is provenance that names the artifact, with one RESPONSE statement that names the provenance.
+type candidate struct {
+	provenance binding.Digest
+	subject    string
+	response   *response // nil when there is none
+}
+
+func newIndex(files []*bundle.File) *index {
+	idx := &index{
+		bundles: map[binding.Digest][]*bundle.Bundle{}, evidence: map[binding.Digest]*evidence.Collection{},
+		quotes: map[binding.Digest][]*evidence.Collection{},
+	}
+	for _, f := range files {
+		for _, b := range f.Bundles {
+			idx.addBundle(b)
+		}
+		for _, e := range f.Evidence {
+			idx.addEvidence(e)
+		}
+	}
+	return idx
+}
+
+func (idx *index) addBundle(b *bundle.Bundle) {
+	payload := b.Payload()
+	d := binding.Sum(payload)
+	idx.bundles[d] = append(idx.bundles[d], b)
+	if len(idx.bundles[d]) > 1 {
+		return // the same statement again, for example where two files were merged
+	}
+	switch kind, attribute := statement.Kind(payload); {
+	case kind == statement.ProvenanceType:
+		idx.provenances = append(idx.provenances, d)
+	case kind == statement.SCAIType && attribute == statement.AttributeTEEBound:
+		if s, err := statement.ParseResponse(payload); err == nil {
+			idx.responses = append(idx.responses, response{d, s})
+		}
+	case kind == statement.SCAIType && attribute == statement.AttributeBuildIDBound:
+		idx.dispatches = append(idx.dispatches, d)
+	}
+}
+
+func (idx *index) addEvidence(e bundle.Evidence) {
+	d := evidence.Digest(e.Line)
+	if idx.evidence[d] != nil {
+		return
+	}
+	idx.evidence[d] = e.Collection
+	if quoted, ok := appraise.UnverifiedPayloadDigest(e.Collection); ok {
+		idx.quotes[quoted] = append(idx.quotes[quoted], e.Collection)
+	}
+}
+
+// signed gives the payload with this digest after checking that the key signed it.
+func (idx *index) signed(payload binding.Digest, spki []byte) ([]byte, error) {
+	var first error
+	for n, b := range idx.bundles[payload] {
+		if n == maxTries {
+			break
+		}
+		got, err := b.Verify(spki)
+		if err == nil {
+			return got, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+// candidates finds the provenance that names the artifact by digest.
+func (idx *index) candidates(a Artifact) ([]candidate, error) {
+	var out []candidate
+	var named []string
+	for _, d := range idx.provenances {
+		subject, others := idx.subject(d, a)
+		if named = append(named, others...); subject == "" {
+			continue
+		}
+		found := false
+		for i := range idx.responses {
+			if r := &idx.responses[i]; r.statement.Provenance == d {
+				out, found = append(out, candidate{d, subject, r}), true
+			}
+		}
+		if !found {
+			out = append(out, candidate{d, subject, nil})
+		}
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
+	if len(idx.provenances) == 0 {
+		return nil, relink(linkArtifact, "", refuse(refusal.Missing, "provenance in the bundle file", "none", nextWhole))
+	}
+	got := "no subject with it"
+	if len(named) > 0 {
+		got += ", but " + strings.Join(named, " and ")
+	}
+	return nil, relink(linkArtifact, "", refuse(refusal.Binding, fmt.Sprintf("provenance of %s with sha256:%s", a.Name, a.Digest), got,
+		"the artifact is not the one that was built, or the bundle belongs to another; take both again"))
+}
+
+// subject gives the name under which provenance names the artifact's digest, and what it says of its name otherwise.
+func (idx *index) subject(provenance binding.Digest, a Artifact) (string, []string) {
+	var h struct {
+		Subject []statement.Subject `json:"subject"`
+	}
+	if json.Unmarshal(idx.bundles[provenance][0].Payload(), &h) != nil {
+		return "", nil
+	}
+	var others []string
+	base := a.Name[strings.LastIndexByte(a.Name, '/')+1:]
+	for _, s := range h.Subject {
+		d, ok := s.Digest.SHA256()
+		if ok && d == a.Digest && s.Name != "" {
+			return s.Name, nil
+		}
+		if ok && s.Name[strings.LastIndexByte(s.Name, '/')+1:] == base {
+			others = append(others, fmt.Sprintf("%q with sha256:%s", clip(s.Name), d))
+		}
+	}
+	return "", others
+}
+
+// single refuses a second DISPATCH statement that the same environment signed: it takes one job, ever.
+func (idx *index) single(dispatch binding.Digest, spki []byte) error {
+	others := slices.DeleteFunc(slices.Clone(idx.dispatches), func(d binding.Digest) bool { return d == dispatch })
+	for n, d := range others {
+		if n == maxTries {
+			break
+		}
+		if _, err := idx.signed(d, spki); err == nil {
+			return refuse(refusal.Binding, "one DISPATCH statement of the environment", "a second one, sha256:"+d.String(),
+				"the environment signed two jobs, which an honest one never does; do not trust it")
+		} else if !errors.Is(err, refusal.ErrNotVerified) {
+			return err
+		}
+	}
+	return nil
+}
