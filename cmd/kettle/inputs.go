@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/kettle/attest/attest"
+	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/bundle"
+	"github.com/kettle/attest/attest/policy"
+	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/attest/snp"
+	"github.com/kettle/attest/attest/token"
+	"github.com/kettle/attest/cmd/internal/cli"
+)
+
+const bundleSuffix = ".intoto.jsonl"
+
+// readBounded reads a regular file of at most limit bytes.
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("reading %s: it has more than %s", path, cli.Bytes(limit))
+	}
+	return b, nil
+}
+
+// openRegular opens a file that is neither a directory nor a device nor a pipe, which would make the reader wait.
+func openRegular(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err // it names operation and path
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("reading %s: it is not a regular file", path)
+	}
+	return os.Open(path) //nolint:gosec // the program opens the files that it is told to open.
+}
+
+// loadPolicy reads the policy; everything wrong with it is a fault of configuration.
+func loadPolicy(path string) (*policy.Policy, error) {
+	b, err := readBounded(path, policy.MaxFile)
+	if err != nil {
+		return nil, &cli.UsageError{Err: err}
+	}
+	p, err := policy.Parse(b)
+	if err != nil {
+		return nil, cli.Usagef("%s: %w", path, err)
+	}
+	return p, nil
+}
+
+// loadRoots gives AMD's pinned roots and the private ones.
+func loadRoots(paths []string) ([]snp.Root, error) {
+	private := make([][]byte, len(paths))
+	for i, p := range paths {
+		var err error
+		if private[i], err = readBounded(p, 64<<10); err != nil {
+			return nil, &cli.UsageError{Err: err}
+		}
+	}
+	roots, err := attest.Roots(private...)
+	if err != nil {
+		return nil, cli.Usagef("--root: %w", err)
+	}
+	return roots, nil
+}
+
+// loadTrust reads the trust file with GitHub's keys; none is given when path is empty.
+func loadTrust(path string) (*token.Trust, error) {
+	if path == "" {
+		return nil, nil //nolint:nilnil // no trust file is a state of its own: tokens are refused then.
+	}
+	b, err := readBounded(path, token.MaxTrust)
+	if err != nil {
+		return nil, &cli.UsageError{Err: err}
+	}
+	t, err := token.ParseTrust(b)
+	if err != nil {
+		return nil, cli.Usagef("%s: %w", path, err)
+	}
+	return t, nil
+}
+
+// loadBundles reads the bundle files that were named, or the one beside the artifact.
+func loadBundles(paths []string, artifact string) ([]*bundle.File, error) {
+	beside := len(paths) == 0
+	if beside {
+		paths = []string{artifact + bundleSuffix}
+	}
+	var files []*bundle.File
+	for _, p := range paths {
+		f, err := openRegular(p)
+		if beside && errors.Is(err, fs.ErrNotExist) {
+			return nil, &refusal.Refusal{
+				Link: "bundle", Code: refusal.Missing, Want: "the bundle file " + p, Got: "no such file",
+				Next: "download it beside the artifact, or name it with --bundle", Cause: err,
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		one, err := bundle.ReadFile(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", p, err)
+		}
+		files = append(files, one)
+	}
+	return files, nil
+}
+
+// hashFile gives the SHA-256 of a file, in constant memory. It stops when the context ends.
+func hashFile(ctx context.Context, path string, progress *cli.Progress) (binding.Digest, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return binding.Digest{}, err
+	}
+	defer f.Close()
+	h, buf, done := sha256.New(), make([]byte, 1<<20), int64(0)
+	for {
+		if err := ctx.Err(); err != nil {
+			return binding.Digest{}, fmt.Errorf("hashing %s: %w", path, err)
+		}
+		n, err := f.Read(buf)
+		h.Write(buf[:n])
+		done += int64(n)
+		if errors.Is(err, io.EOF) {
+			return binding.Digest(h.Sum(nil)), nil
+		}
+		if err != nil {
+			return binding.Digest{}, fmt.Errorf("hashing %s: %w", path, err)
+		}
+		progress.Say("hashing %s, %s", path, cli.Bytes(done))
+	}
+}
