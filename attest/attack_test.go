@@ -18,6 +18,7 @@ import (
 	"github.com/kettle/attest/attest/policy"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/sim"
+	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/statement"
 )
 
@@ -176,19 +177,19 @@ func TestAttackResponse(t *testing.T) {
 func TestAttackQuote(t *testing.T) {
 	t.Parallel()
 	flip := func(offset int) func(*evidence.Collection) {
-		return func(c *evidence.Collection) { c.Report.OutBlob[offset] ^= 1 }
+		return func(c *evidence.Collection) { c.Report[offset] ^= 1 }
 	}
 	run(t, map[string]attack{
 		"measurement flipped": {make: hooks(attesttest.Hooks{ResponseEvidence: flip(0x90)}), link: "quote", want: refusal.ErrSignature},
 		"host data flipped":   {make: hooks(attesttest.Hooks{ResponseEvidence: flip(0xc0)}), link: "quote", want: refusal.ErrSignature},
 		"report data flipped": {make: hooks(attesttest.Hooks{ResponseEvidence: flip(0x50)}), link: "quote", want: refusal.ErrSignature},
 		"report cut": {make: hooks(attesttest.Hooks{ResponseEvidence: func(c *evidence.Collection) {
-			c.Report.OutBlob = c.Report.OutBlob[:1183]
+			c.Report = c.Report[:1183]
 		}}), link: "quote", want: refusal.ErrMalformed},
 		"other chip's certificate": {make: func(t *testing.T) attesttest.Lines {
 			t.Helper()
 			other := attesttest.Processor(t, attesttest.LaunchDigest())
-			return hooks(attesttest.Hooks{ResponseEvidence: func(c *evidence.Collection) { c.Endorsements = other.Endorsements() }})(t)
+			return hooks(attesttest.Hooks{ResponseEvidence: func(c *evidence.Collection) { c.Endorsements = leafOf(t, other) }})(t)
 		}, link: "quote", want: refusal.ErrNotVerified},
 		"root not named": asked(func(t *testing.T, r *attest.Request) {
 			t.Helper()
@@ -196,6 +197,12 @@ func TestAttackQuote(t *testing.T) {
 			r.Roots, err = attest.Roots()
 			fatal(t, err)
 		}).at("quote", refusal.ErrChain),
+		"no certificate anywhere": {make: func(t *testing.T) attesttest.Lines {
+			t.Helper()
+			return attesttest.Whole(t, attesttest.Options{EndorseOnce: true, Hooks: attesttest.Hooks{
+				BootEvidence: func(c *evidence.Collection) { c.Endorsements = nil },
+			}})
+		}, link: "quote", want: refusal.ErrEndorsementsMissing},
 		"another root": asked(func(t *testing.T, r *attest.Request) {
 			t.Helper()
 			var err error
@@ -467,6 +474,9 @@ func TestAttackDispatch(t *testing.T) {
 		"said ref":              said(func(p *statement.Provenance) { p.External.Workflow.Ref = "refs/tags/v9" }),
 		"said job":              said(func(p *statement.Provenance) { p.External.Job = "test" }),
 		"said commit":           said(func(p *statement.Provenance) { p.Dependencies[0].Digest["gitCommit"] = strings.Repeat("0", 40) }),
+		"said run":              said(func(p *statement.Provenance) { p.Internal.GitHub.RunID = "9" }),
+		"said attempt":          said(func(p *statement.Provenance) { p.Internal.GitHub.RunAttempt = "9" }),
+		"said job ID":           said(func(p *statement.Provenance) { p.Internal.GitHub.JobID = "9" }),
 		"said policy":           said(func(p *statement.Provenance) { p.Internal.Kettle.Policy[0] ^= 1 }),
 		"said event":            said(func(p *statement.Provenance) { p.External.Event = "release" }),
 		"said event name":       said(func(p *statement.Provenance) { p.Internal.GitHub.EventName = "release" }),
@@ -628,4 +638,12 @@ func fatal(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// leafOf gives the certificate of another processor.
+func leafOf(t *testing.T, p *sim.Processor) []byte {
+	t.Helper()
+	leaf, err := snp.EndorsementKey(p.Endorsements())
+	fatal(t, err)
+	return leaf
 }

@@ -200,3 +200,12 @@ func BenchmarkReadFile(b *testing.B) {
 		}
 	}
 }
+
+// TestEndorsementsTravelOnce verifies a bundle in which BOOT's evidence alone brings the certificate.
+func TestEndorsementsTravelOnce(t *testing.T) {
+	t.Parallel()
+	l := attesttest.Whole(t, attesttest.Options{EndorseOnce: true})
+	if _, trace, err := attest.Verify(t.Context(), request(t, l.Artifact, l.Bytes())); err != nil {
+		t.Errorf("%v\n%+v", err, trace)
+	}
+}

@@ -34,7 +34,7 @@ func (c *chain) environmentStatement(payload binding.Digest, e *evidence.Collect
 	if err != nil {
 		return nil, err
 	}
-	q, err := appraise.Verify(e, c.req.Roots, c.req.At)
+	q, err := appraise.Verify(e, c.idx.endorsements, c.req.Roots, c.req.At)
 	if err != nil {
 		return nil, err
 	}

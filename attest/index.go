@@ -22,12 +22,13 @@ const maxTries = 16
 
 // index finds statements and evidence by digest. Nothing in it is verified.
 type index struct {
-	bundles     map[binding.Digest][]*bundle.Bundle // by payload
-	provenances []binding.Digest
-	responses   []response
-	dispatches  []binding.Digest
-	evidence    map[binding.Digest]*evidence.Collection   // by line
-	quotes      map[binding.Digest][]*evidence.Collection // by the payload that they say they quote
+	bundles      map[binding.Digest][]*bundle.Bundle // by payload
+	provenances  []binding.Digest
+	responses    []response
+	dispatches   []binding.Digest
+	evidence     map[binding.Digest]*evidence.Collection   // by line
+	quotes       map[binding.Digest][]*evidence.Collection // by the payload that they say they quote
+	endorsements [][]byte                                  // of all files
 }
 
 // response is a RESPONSE statement and its place.
@@ -55,6 +56,7 @@ func newIndex(files []*bundle.File) *index {
 		for _, e := range f.Evidence {
 			idx.addEvidence(e)
 		}
+		idx.endorsements = append(idx.endorsements, f.Endorsements()...)
 	}
 	return idx
 }

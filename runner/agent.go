@@ -26,10 +26,9 @@ type Config struct {
 	Profile       string            // of the sandbox
 	Sandbox       string            // container runtime and version
 	Configuration binding.Digest    // SHA-256 of the configuration file
-	Image         binding.Digest    // SHA-256 of the root image; zero when there is none
+	Image         binding.Digest    // digest of the root image as on the command line; zero when there is none
 	Packages      binding.Digest    // SHA-256 of the image's list of packages; zero when there is none
 	Software      map[string]string // program → version, of the image
-	Hosts         []string          // what the sandbox can reach
 	Idle          time.Duration     // from listening to the started hook
 	Job           time.Duration     // from dispatch to the end of the runner program
 	Freeze        time.Duration     // longest time that a sandbox stands still for one response
@@ -41,7 +40,7 @@ func (c Config) Validate() error {
 	for name, bad := range map[string]bool{
 		"a name": c.Name == "", "a profile": c.Profile == "", "a sandbox": c.Sandbox == "",
 		"a configuration digest": c.Configuration.IsZero(), "software versions": len(c.Software) == 0,
-		"hosts": len(c.Hosts) == 0, "an idle time": c.Idle <= 0, "a job time": c.Job <= 0, "a freeze time": c.Freeze <= 0,
+		"an idle time": c.Idle <= 0, "a job time": c.Job <= 0, "a freeze time": c.Freeze <= 0,
 	} {
 		if bad {
 			errs = append(errs, fmt.Errorf("configuration of the environment lacks %s", name))

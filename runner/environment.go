@@ -208,8 +208,10 @@ func (e *environment) attest(ctx context.Context, key *bundle.Key, payload []byt
 		return record{}, fmt.Errorf("appraising the quote: it is from instance %v, not from this machine", self.Instance)
 	}
 	collection := evidence.Collection{
-		Report:       evidence.TSMReport{Provider: q.Provider, OutBlob: q.Report, AuxBlob: q.AuxBlob},
-		Endorsements: q.Endorsements, Binding: bound, PublicKey: key.SPKI(), EventLog: e.log.Bytes(),
+		Report: q.Report, Binding: bound, PublicKey: key.SPKI(), EventLog: e.log.Bytes(),
+	}
+	if c.Purpose == binding.Boot || c.Purpose == binding.Final { // the others travel with BOOT
+		collection.Endorsements = q.Endorsement
 	}
 	line, err := collection.Line()
 	if err != nil {

@@ -71,7 +71,7 @@ func (w *world) Quote(_ context.Context, rd [64]byte) (Quote, error) {
 	if len(w.quotes) > 2 && w.quoteErr != nil { // the probe and BOOT work
 		return Quote{}, w.quoteErr
 	}
-	return Quote{Provider: "sev_guest", Report: rd[:], Endorsements: []byte("pem")}, nil
+	return Quote{Report: rd[:], Endorsement: []byte("certificate")}, nil
 }
 
 func (w *world) Extend(_ context.Context, d binding.Digest) error {
@@ -179,7 +179,7 @@ func (w *world) agent(change func(*Config)) *Agent {
 	w.t.Helper()
 	c := Config{
 		Name: "kettle-1", Profile: "strict", Sandbox: "crun 1.8.1", Configuration: binding.Sum([]byte("config")),
-		Image: binding.Sum([]byte("root")), Software: map[string]string{"kettled": "test"}, Hosts: []string{"github.test"},
+		Image: binding.Sum([]byte("root")), Software: map[string]string{"kettled": "test"},
 		Idle: time.Minute, Job: time.Minute, Freeze: time.Minute,
 	}
 	if change != nil {
@@ -244,7 +244,7 @@ func verified(t *testing.T, data []byte) map[binding.Purpose]binding.Context {
 		}
 		found := false
 		for _, b := range f.Bundles {
-			rd := [64]byte(ev.Collection.Report.OutBlob)
+			rd := [64]byte(ev.Collection.Report)
 			if _, err := binding.Check(rd, b.Payload(), ev.Collection.Binding, c.Purpose); err != nil {
 				continue
 			}

@@ -35,12 +35,10 @@ type Device interface {
 	Extend(ctx context.Context, digest binding.Digest) error
 }
 
-// Quote is what the secure processor gave, with the certificates that verify it.
+// Quote is what the secure processor gave, with the certificate that verifies it.
 type Quote struct {
-	Provider     string // as configfs-tsm names it
-	Report       []byte
-	AuxBlob      []byte
-	Endorsements []byte // PEM
+	Report      []byte // as the hardware made it
+	Endorsement []byte // DER of the endorsement key's certificate; the same in every quote of one machine
 }
 
 // Appraiser checks the environment's own quotes against the configured roots. It stops mistakes early; nobody outside

@@ -79,7 +79,7 @@ func (a *Agent) provenance(subjects []statement.Subject, frozen, hashed time.Tim
 				Platform: e.self.Instance.Platform, Profile: c.Profile, Sandbox: c.Sandbox,
 				IdentitySource: job.Facts.IdentitySource, EnvironmentKey: e.keyID, Configuration: c.Configuration,
 				Policy: a.ports.Policy.Digest(), Dispatch: binding.Sum(e.dispatch.payload),
-				Egress: statement.Egress{Mode: "github-only", Hosts: c.Hosts}, FrozenMillis: hashed.Sub(frozen).Milliseconds(),
+				Egress: statement.Egress{Mode: "github-only"}, FrozenMillis: hashed.Sub(frozen).Milliseconds(),
 				Origins: job.Origins, Steps: job.Steps,
 			},
 		},
@@ -92,13 +92,13 @@ func (a *Agent) builderDependencies() []statement.ResourceDescriptor {
 	deps := []statement.ResourceDescriptor{
 		{Name: "launch-measurement", Digest: statement.DigestSet{"sevSnpMeasurement": hex.EncodeToString(a.env.self.Measurement[:])}},
 	}
-	for _, d := range []struct {
-		name   string
-		digest binding.Digest
-	}{{"root-image", a.config.Image}, {"image-packages", a.config.Packages}} {
-		if !d.digest.IsZero() {
-			deps = append(deps, statement.ResourceDescriptor{Name: d.name, Digest: statement.SHA256(d.digest)})
-		}
+	if !a.config.Image.IsZero() {
+		deps = append(deps, statement.ResourceDescriptor{
+			Name: "root-image", Digest: statement.DigestSet{"kettleRoot": a.config.Image.String()},
+		})
+	}
+	if !a.config.Packages.IsZero() {
+		deps = append(deps, statement.ResourceDescriptor{Name: "image-packages", Digest: statement.SHA256(a.config.Packages)})
 	}
 	return deps
 }

@@ -24,10 +24,6 @@ import (
 	"github.com/kettle/attest/attest/statement"
 )
 
-// ProviderSNP is the name that Linux gives to SEV-SNP's report provider in configfs-tsm. Simulated reports have the
-// same format and come from the same provider; their root tells them apart.
-const ProviderSNP = "sev_guest"
-
 // ErrUnsupported is matched by every [*UnsupportedError].
 var ErrUnsupported = errors.New("not supported here")
 
@@ -49,23 +45,27 @@ func (e *UnsupportedError) Unsupported() bool { return true }
 // Quote is evidence that is genuine and whose machine is not yet judged. Only [Verify] makes one.
 type Quote struct{ report *snp.Report }
 
-// Verify checks evidence against the roots at the given time. Its errors are refusals, or an [*UnsupportedError] for a
-// platform that this program does not know.
-func Verify(c *evidence.Collection, roots []snp.Root, at time.Time) (*Quote, error) {
-	if c.Report.Provider != ProviderSNP {
-		return nil, &UnsupportedError{
-			Kind: fmt.Sprintf("evidence of provider %q", c.Report.Provider), Need: "only " + ProviderSNP + " reports are verified",
+// MaxEndorsements bounds the certificates that are tried for one quote.
+const MaxEndorsements = 16
+
+// Verify checks evidence against the roots at the given time. Evidence without endorsements of its own is checked with
+// those of others, in order, until one is for its chip and TCB. Its errors are refusals.
+func Verify(c *evidence.Collection, others [][]byte, roots []snp.Root, at time.Time) (*Quote, error) {
+	candidates := [][]byte{c.Endorsements}
+	if len(c.Endorsements) == 0 && len(others) > 0 {
+		candidates = others[:min(len(others), MaxEndorsements)]
+	}
+	var first error
+	for _, leaf := range candidates {
+		report, err := snp.Verify(c.Report, leaf, roots, at)
+		if err == nil {
+			return &Quote{report}, nil
+		}
+		if first == nil {
+			first = err
 		}
 	}
-	leaf, err := snp.EndorsementKey(c.Endorsements)
-	if err != nil {
-		return nil, err
-	}
-	report, err := snp.Verify(c.Report.OutBlob, leaf, roots, at)
-	if err != nil {
-		return nil, err
-	}
-	return &Quote{report}, nil
+	return nil, first
 }
 
 // Report gives the verified report.
@@ -138,8 +138,8 @@ const reportDataOffset = 0x50
 // UnverifiedPayloadDigest gives the first half of the report data as it stands in the evidence, for finding the
 // statement that a quote belongs to. Nothing may be concluded from it: [binding.Check] demands it of a verified quote.
 func UnverifiedPayloadDigest(c *evidence.Collection) (binding.Digest, bool) {
-	if c.Report.Provider != ProviderSNP || len(c.Report.OutBlob) != snp.ReportSize {
+	if len(c.Report) != snp.ReportSize {
 		return binding.Digest{}, false
 	}
-	return binding.Digest(c.Report.OutBlob[reportDataOffset:][:len(binding.Digest{})]), true
+	return binding.Digest(c.Report[reportDataOffset:][:len(binding.Digest{})]), true
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/kettle/attest/attest/eventlog"
 	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/sim"
+	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/statement"
 )
 
@@ -86,6 +87,9 @@ type Hooks struct {
 type Options struct {
 	Processor *sim.Processor // default: a new one of the shared authority
 	NoToken   bool           // the job has no permission id-token: write
+	// EndorseOnce leaves the certificate out of all evidence but BOOT's, as kettled does. Without it every evidence
+	// brings its own, so that an attack with evidence of two machines is not stopped for want of one.
+	EndorseOnce bool
 	Hooks     Hooks
 }
 
@@ -260,9 +264,13 @@ func (e *Environment) quote(t testing.TB, q quoteOf) []byte {
 	}
 	report, err := processor.Report(binding.ReportData(q.payload, context))
 	must(t, err)
+	var leaf []byte
+	if purpose == binding.Boot || !e.o.EndorseOnce {
+		leaf, err = snp.EndorsementKey(processor.Endorsements())
+		must(t, err)
+	}
 	c := &evidence.Collection{
-		Report: evidence.TSMReport{Provider: "sev_guest", OutBlob: report}, Endorsements: processor.Endorsements(),
-		Binding: context, PublicKey: q.key.SPKI(), EventLog: e.Log.Bytes(),
+		Report: report, Endorsements: leaf, Binding: context, PublicKey: q.key.SPKI(), EventLog: e.Log.Bytes(),
 	}
 	apply(q.evidence, c)
 	line, err := c.Line()

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/refusal"
@@ -33,6 +34,18 @@ type File struct {
 type Evidence struct {
 	Line       []byte // exact bytes without the newline; [evidence.Digest] names them
 	Collection *evidence.Collection
+}
+
+// Endorsements gives the endorsements that the file's evidence carries, each once, in the file's order.
+func (f *File) Endorsements() [][]byte {
+	var out [][]byte
+	for _, e := range f.Evidence {
+		have := func(other []byte) bool { return bytes.Equal(other, e.Collection.Endorsements) }
+		if len(e.Collection.Endorsements) > 0 && !slices.ContainsFunc(out, have) {
+			out = append(out, e.Collection.Endorsements)
+		}
+	}
+	return out
 }
 
 // ReadFile reads a bundle file. A line that claims to be a bundle or evidence and is not well formed is refused, and so

@@ -22,7 +22,7 @@ import (
 func evidenceLine(t testing.TB) []byte {
 	t.Helper()
 	line, err := (&evidence.Collection{
-		Report: evidence.TSMReport{Provider: "sev_guest", OutBlob: []byte("report")}, Endorsements: []byte("pem"), Binding: []byte("{}"),
+		Report: []byte("report"), Endorsements: []byte("certificate"), Binding: []byte("{}"),
 		PublicKey: []byte("spki"), EventLog: []byte("log"),
 	}).Line()
 	if err != nil {

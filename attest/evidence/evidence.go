@@ -5,7 +5,8 @@
 // The container is the collection of draft-ietf-rats-msg-wrap (media type application/cmw+json). Its items are raw
 // bytes and are never re-encoded; the digest of evidence is the SHA-256 of the exact line that carries it. The package
 // guarantees that a parsed collection has every required item exactly once, with the media type that this version
-// names, and nothing else. It does no cryptography and trusts nothing: verifying is for the packages above it.
+// names, and nothing else. Endorsements may be left out where another collection of the same file carries them: all
+// quotes of one machine have the same. It does no cryptography and trusts nothing: verifying is for the packages above.
 package evidence
 
 import (
@@ -40,55 +41,38 @@ const link = "evidence"
 type item struct {
 	name, mediaType string
 	indicator       uint32
+	optional        bool
 }
 
 var items = []item{ // the order in which they are written
-	{"tsm-report", "application/vnd.veraison.tsm-report+json", indicatorEvidence},
-	{"endorsements", "application/pem-certificate-chain", indicatorEndorsements},
-	{"binding", "application/json", indicatorEvidence},
-	{"public-key", "application/vnd.kettle.spki", indicatorEvidence},
-	{"event-log", "application/vnd.kettle.event-log+jsonl", indicatorEvidence},
+	{"report", "application/vnd.amd.sev-snp.attestation-report", indicatorEvidence, false},
+	{"endorsements", "application/pkix-cert", indicatorEndorsements, true},
+	{"binding", "application/json", indicatorEvidence, false},
+	{"public-key", "application/vnd.kettle.spki", indicatorEvidence, false},
+	{"event-log", "application/vnd.kettle.event-log+jsonl", indicatorEvidence, false},
 }
 
 // Collection is the evidence of one quote.
 type Collection struct {
-	Report       TSMReport // as configfs-tsm gives it
-	Endorsements []byte    // PEM: the VCEK, then the ASK that signed it
-	Binding      []byte    // canonical context, see package binding
-	PublicKey    []byte    // DER SubjectPublicKeyInfo of the key that signed the quoted statement
-	EventLog     []byte    // JSON Lines, see package eventlog
-}
-
-// TSMReport is the triple that Linux gives at /sys/kernel/config/tsm/report.
-type TSMReport struct {
-	Provider string // "sev_guest" for SEV-SNP
-	OutBlob  []byte // the raw hardware report
-	AuxBlob  []byte // certificates from the host, may be empty
-}
-
-type tsmReportJSON struct {
-	Provider string `json:"provider"`
-	OutBlob  string `json:"outblob"`
-	AuxBlob  string `json:"auxblob,omitempty"`
+	Report       []byte // the raw SEV-SNP report, 1184 bytes
+	Endorsements []byte // DER of the certificate of the endorsement key (VCEK), may be empty; see the package comment
+	Binding      []byte // canonical context, see package binding
+	PublicKey    []byte // DER SubjectPublicKeyInfo of the key that signed the quoted statement
+	EventLog     []byte // JSON Lines, see package eventlog
 }
 
 // Line encodes the collection as one line without the newline. Two calls give the same bytes.
 func (c *Collection) Line() ([]byte, error) {
-	report, err := json.Marshal(tsmReportJSON{
-		Provider: c.Report.Provider,
-		OutBlob:  base64.RawURLEncoding.EncodeToString(c.Report.OutBlob),
-		AuxBlob:  base64.RawURLEncoding.EncodeToString(c.Report.AuxBlob),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("encoding tsm report: %w", err)
-	}
 	values := map[string][]byte{
-		"tsm-report": report, "endorsements": c.Endorsements, "binding": c.Binding,
+		"report": c.Report, "endorsements": c.Endorsements, "binding": c.Binding,
 		"public-key": c.PublicKey, "event-log": c.EventLog,
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `{"__cmwc_t":%q`, Type)
 	for _, it := range items {
+		if len(values[it.name]) == 0 && it.optional {
+			continue
+		}
 		if len(values[it.name]) == 0 {
 			return nil, malformed("a value for item "+it.name, "none")
 		}
@@ -130,6 +114,9 @@ func Parse(line []byte) (*Collection, error) {
 	values := map[string][]byte{}
 	for _, it := range items {
 		r, ok := raw[it.name]
+		if !ok && it.optional {
+			continue
+		}
 		if !ok {
 			return nil, missing(it.name)
 		}
@@ -141,12 +128,8 @@ func Parse(line []byte) (*Collection, error) {
 	for name := range raw {
 		return nil, malformed("only the items of "+Type, fmt.Sprintf("item %q", name))
 	}
-	report, err := parseReport(values["tsm-report"])
-	if err != nil {
-		return nil, err
-	}
 	return &Collection{
-		Report: report, Endorsements: values["endorsements"], Binding: values["binding"],
+		Report: values["report"], Endorsements: values["endorsements"], Binding: values["binding"],
 		PublicKey: values["public-key"], EventLog: values["event-log"],
 	}, nil
 }
@@ -192,34 +175,6 @@ func unbase64(s string) ([]byte, error) {
 		return nil, errors.New("not the canonical base64url")
 	}
 	return b, nil
-}
-
-func parseReport(b []byte) (TSMReport, error) {
-	raw, err := object(b)
-	if err != nil {
-		return TSMReport{}, err
-	}
-	var r TSMReport
-	var out, aux string
-	for name, v := range raw {
-		dst, ok := map[string]*string{"provider": &r.Provider, "outblob": &out, "auxblob": &aux}[name]
-		if !ok {
-			return TSMReport{}, malformed("provider, outblob and auxblob in tsm-report", fmt.Sprintf("%q", name))
-		}
-		if err := json.Unmarshal(v, dst); err != nil {
-			return TSMReport{}, malformed("text in tsm-report."+name, "another type").Because(err)
-		}
-	}
-	if r.OutBlob, err = unbase64(out); err == nil {
-		r.AuxBlob, err = unbase64(aux)
-	}
-	if err != nil {
-		return TSMReport{}, malformed("base64url without padding in tsm-report", "another encoding").Because(err)
-	}
-	if r.Provider == "" || len(r.OutBlob) == 0 {
-		return TSMReport{}, missing("tsm-report provider and outblob")
-	}
-	return r, nil
 }
 
 // object reads one JSON object and refuses duplicate keys and trailing data.

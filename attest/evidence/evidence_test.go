@@ -4,7 +4,6 @@ package evidence
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"strings"
 	"testing"
@@ -16,14 +15,13 @@ import (
 
 func collection() *Collection {
 	return &Collection{
-		Report:       TSMReport{Provider: "sev_guest", OutBlob: []byte("report bytes"), AuxBlob: []byte("aux")},
-		Endorsements: []byte("pem"), Binding: []byte("{}"), PublicKey: []byte("spki"), EventLog: []byte("log\n"),
+		Report: []byte("report bytes"), Endorsements: []byte("certificate"), Binding: []byte("{}"), PublicKey: []byte("spki"), EventLog: []byte("log\n"),
 	}
 }
 
 const golden = `{"__cmwc_t":"tag:github.com,2026:kettle/attest/evidence/v1",` +
-	`"tsm-report":["application/vnd.veraison.tsm-report+json","eyJwcm92aWRlciI6InNldl9ndWVzdCIsIm91dGJsb2IiOiJjbVZ3YjNKMElHSjVkR1Z6IiwiYXV4YmxvYiI6IllYVjQifQ",4],` +
-	`"endorsements":["application/pem-certificate-chain","cGVt",2],` +
+	`"report":["application/vnd.amd.sev-snp.attestation-report","cmVwb3J0IGJ5dGVz",4],` +
+	`"endorsements":["application/pkix-cert","Y2VydGlmaWNhdGU",2],` +
 	`"binding":["application/json","e30",4],` +
 	`"public-key":["application/vnd.kettle.spki","c3BraQ",4],` +
 	`"event-log":["application/vnd.kettle.event-log+jsonl","bG9nCg",4]}`
@@ -36,7 +34,7 @@ func TestGolden(t *testing.T) {
 	if err != nil || string(line) != golden {
 		t.Fatalf("line %s, %v", line, err)
 	}
-	if got := Digest(line).String(); got != "ee52c88b5e35dcd6f812142bfee4c6dbc02d33a9f5c08ea60e34bdff788bd012" {
+	if got := Digest(line).String(); got != "25b7c4b039e92d2b913862750e567d6aba5ecf0a035c68392f22b7c7464d9ba7" {
 		t.Errorf("digest %s", got)
 	}
 	c, err := Parse(line)
@@ -69,12 +67,27 @@ func TestOtherReader(t *testing.T) {
 	}
 }
 
+// TestEndorsementsTravelOnce leaves them out, as all evidence of an environment but BOOT's does.
+func TestEndorsementsTravelOnce(t *testing.T) {
+	t.Parallel()
+	c := collection()
+	c.Endorsements = nil
+	line, err := c.Line()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(line)
+	if err != nil || got.Endorsements != nil {
+		t.Errorf("endorsements %q, %v", got.Endorsements, err)
+	}
+}
+
 func TestLineRefuses(t *testing.T) {
 	t.Parallel()
 	for name, blank := range map[string]func(*Collection){
-		"endorsements": func(c *Collection) { c.Endorsements = nil }, "binding": func(c *Collection) { c.Binding = nil },
+		"report": func(c *Collection) { c.Report = nil }, "binding": func(c *Collection) { c.Binding = nil },
 		"public key": func(c *Collection) { c.PublicKey = nil }, "event log": func(c *Collection) { c.EventLog = nil },
-		"too large": func(c *Collection) { c.Report.OutBlob = make([]byte, MaxLine) },
+		"too large": func(c *Collection) { c.Report = make([]byte, MaxLine) },
 	} {
 		c := collection()
 		blank(c)
@@ -92,51 +105,38 @@ func TestParseRefuses(t *testing.T) {
 		}
 		return strings.Replace(golden, old, with, 1)
 	}
-	report := func(json string) string {
-		i := strings.Index(golden, "eyJ")
-		j := strings.Index(golden[i:], `"`)
-		return golden[:i] + base64.RawURLEncoding.EncodeToString([]byte(json)) + golden[i+j:]
-	}
 	for name, tc := range map[string]struct {
 		line string
 		want error
 	}{
-		"empty":             {"", refusal.ErrMalformed},
-		"not an object":     {"[]", refusal.ErrMalformed},
-		"cut":               {golden[:len(golden)-1], refusal.ErrMalformed},
-		"trailing":          {golden + "{}", refusal.ErrMalformed},
-		"type":              {change("evidence/v1", "evidence/v2"), refusal.ErrMalformed},
-		"no type":           {change(`"__cmwc_t":"tag:github.com,2026:kettle/attest/evidence/v1",`, ""), refusal.ErrMalformed},
-		"type as number":    {change(`"tag:github.com,2026:kettle/attest/evidence/v1"`, "1"), refusal.ErrMalformed},
-		"unknown item":      {change(`"binding":`, `"other":["a","Yg",4],"binding":`), refusal.ErrMalformed},
-		"item twice":        {change(`"binding":`, `"binding":["application/json","e30",4],"binding":`), refusal.ErrMalformed},
-		"item in capitals":  {change(`"binding":`, `"Binding":`), refusal.ErrMissing},
-		"no report":         {change(`"tsm-report":`, `"tsm":`), refusal.ErrMissing},
-		"no endorsements":   {change(`"endorsements":`, `"end":`), refusal.ErrMissing},
-		"no binding":        {change(`"binding":["application/json","e30",4],`, ""), refusal.ErrMissing},
-		"no key":            {change(`"public-key":["application/vnd.kettle.spki","c3BraQ",4],`, ""), refusal.ErrMissing},
-		"no event log":      {change(`,"event-log":["application/vnd.kettle.event-log+jsonl","bG9nCg",4]`, ""), refusal.ErrMissing},
-		"empty value":       {change(`"e30"`, `""`), refusal.ErrMissing},
-		"media type":        {change(`"application/json"`, `"application/cbor"`), refusal.ErrMalformed},
-		"indicator":         {change(`"e30",4`, `"e30",2`), refusal.ErrMalformed},
-		"indicator as text": {change(`"e30",4`, `"e30","4"`), refusal.ErrMalformed},
-		"indicator missing": {change(`"e30",4`, `"e30"`), refusal.ErrMalformed},
-		"more elements":     {change(`"e30",4`, `"e30",4,4`), refusal.ErrMalformed},
-		"not a record":      {change(`["application/json","e30",4]`, `"e30"`), refusal.ErrMalformed},
-		"null record":       {change(`["application/json","e30",4]`, `null`), refusal.ErrMalformed},
-		"padding":           {change(`"e30"`, `"e30="`), refusal.ErrMalformed},
-		"loose bits":        {change(`"c3BraQ"`, `"c3BraR"`), refusal.ErrMalformed},
-		"standard base64":   {change(`"e30"`, `"+/+/"`), refusal.ErrMalformed},
-		"line break":        {change(`"e30"`, `"e3\n0"`), refusal.ErrMalformed},
-		"too long":          {golden + strings.Repeat(" ", MaxLine), refusal.ErrMalformed},
-		"report: no JSON":   {report("x"), refusal.ErrMalformed},
-		"report: unknown":   {report(`{"provider":"p","outblob":"YQ","x":"y"}`), refusal.ErrMalformed},
-		"report: twice":     {report(`{"provider":"p","outblob":"YQ","outblob":"YQ"}`), refusal.ErrMalformed},
-		"report: type":      {report(`{"provider":1,"outblob":"YQ"}`), refusal.ErrMalformed},
-		"report: blank":     {report(`{"provider":"p"}`), refusal.ErrMissing},
-		"report: provider":  {report(`{"outblob":"YQ"}`), refusal.ErrMissing},
-		"report: base64":    {report(`{"provider":"p","outblob":"YQ=="}`), refusal.ErrMalformed},
-		"report: aux":       {report(`{"provider":"p","outblob":"YQ","auxblob":"*"}`), refusal.ErrMalformed},
+		"empty":              {"", refusal.ErrMalformed},
+		"not an object":      {"[]", refusal.ErrMalformed},
+		"cut":                {golden[:len(golden)-1], refusal.ErrMalformed},
+		"trailing":           {golden + "{}", refusal.ErrMalformed},
+		"type":               {change("evidence/v1", "evidence/v2"), refusal.ErrMalformed},
+		"no type":            {change(`"__cmwc_t":"tag:github.com,2026:kettle/attest/evidence/v1",`, ""), refusal.ErrMalformed},
+		"type as number":     {change(`"tag:github.com,2026:kettle/attest/evidence/v1"`, "1"), refusal.ErrMalformed},
+		"unknown item":       {change(`"binding":`, `"other":["a","Yg",4],"binding":`), refusal.ErrMalformed},
+		"item twice":         {change(`"binding":`, `"binding":["application/json","e30",4],"binding":`), refusal.ErrMalformed},
+		"item in capitals":   {change(`"binding":`, `"Binding":`), refusal.ErrMissing},
+		"no report":          {change(`"report":`, `"rep":`), refusal.ErrMissing},
+		"endorsements blank": {change(`"Y2VydGlmaWNhdGU"`, `""`), refusal.ErrMissing},
+		"no binding":         {change(`"binding":["application/json","e30",4],`, ""), refusal.ErrMissing},
+		"no key":             {change(`"public-key":["application/vnd.kettle.spki","c3BraQ",4],`, ""), refusal.ErrMissing},
+		"no event log":       {change(`,"event-log":["application/vnd.kettle.event-log+jsonl","bG9nCg",4]`, ""), refusal.ErrMissing},
+		"empty value":        {change(`"e30"`, `""`), refusal.ErrMissing},
+		"media type":         {change(`"application/json"`, `"application/cbor"`), refusal.ErrMalformed},
+		"indicator":          {change(`"e30",4`, `"e30",2`), refusal.ErrMalformed},
+		"indicator as text":  {change(`"e30",4`, `"e30","4"`), refusal.ErrMalformed},
+		"indicator missing":  {change(`"e30",4`, `"e30"`), refusal.ErrMalformed},
+		"more elements":      {change(`"e30",4`, `"e30",4,4`), refusal.ErrMalformed},
+		"not a record":       {change(`["application/json","e30",4]`, `"e30"`), refusal.ErrMalformed},
+		"null record":        {change(`["application/json","e30",4]`, `null`), refusal.ErrMalformed},
+		"padding":            {change(`"e30"`, `"e30="`), refusal.ErrMalformed},
+		"loose bits":         {change(`"c3BraQ"`, `"c3BraR"`), refusal.ErrMalformed},
+		"standard base64":    {change(`"e30"`, `"+/+/"`), refusal.ErrMalformed},
+		"line break":         {change(`"e30"`, `"e3\n0"`), refusal.ErrMalformed},
+		"too long":           {golden + strings.Repeat(" ", MaxLine), refusal.ErrMalformed},
 	} {
 		if c, err := Parse([]byte(tc.line)); !errors.Is(err, tc.want) || c != nil {
 			t.Errorf("%s: %v, %v; want %v", name, c, err, tc.want)

@@ -5,6 +5,8 @@ package statement
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/kettle/attest/attest/binding"
@@ -74,32 +76,32 @@ type GitHubParameters struct {
 
 // KettleParameters says how the environment ran the job and who vouches for which field.
 type KettleParameters struct {
-	Platform       string            `json:"platform"`
-	Profile        string            `json:"profile"`
-	Sandbox        string            `json:"sandbox"` // the container runtime and its version
-	IdentitySource string            `json:"identitySource"`
-	EnvironmentKey binding.Digest    `json:"environmentKey"`
-	Configuration  binding.Digest    `json:"configuration"`
-	Policy         binding.Digest    `json:"policy"`
-	Dispatch       binding.Digest    `json:"dispatch"`
-	Egress         Egress            `json:"egress"`
-	FrozenMillis   int64             `json:"frozenMillis"` // how long the sandbox stood still for hashing the outputs
-	Origins        map[string]Origin `json:"origins"`
-	Steps          []Step            `json:"steps,omitempty"`
+	Platform       string         `json:"platform"`
+	Profile        string         `json:"profile"`
+	Sandbox        string         `json:"sandbox"` // the container runtime and its version
+	IdentitySource string         `json:"identitySource"`
+	EnvironmentKey binding.Digest `json:"environmentKey"`
+	Configuration  binding.Digest `json:"configuration"`
+	Policy         binding.Digest `json:"policy"`
+	Dispatch       binding.Digest `json:"dispatch"`
+	Egress         Egress         `json:"egress"`
+	FrozenMillis   int64          `json:"frozenMillis"` // how long the sandbox stood still for hashing the outputs
+	Origins        Origins        `json:"origins"`
+	Steps          []Step         `json:"steps,omitempty"`
 }
 
-// Egress is what the sandbox could reach.
+// Egress is what the sandbox could reach. The hosts are in the configuration, which is bound by its digest; the FINAL
+// statement lists those that were used.
 type Egress struct {
-	Mode  string   `json:"mode"`
-	Hosts []string `json:"hosts,omitempty"`
+	Mode string `json:"mode"`
 }
 
 // Step is a step of the job as its workflow says it: a claim, since the job can run anything.
 type Step struct {
 	Name   string    `json:"name,omitempty"`
 	Uses   string    `json:"uses,omitempty"`
-	Script DigestSet `json:"script,omitempty"` // digest of the step's script
-	Run    string    `json:"run,omitempty"`    // the script itself, when short
+	Run    string    `json:"run,omitempty"`    // the step's script, when short
+	Script DigestSet `json:"script,omitempty"` // digest of a script that is not
 }
 
 // Origin says who vouches for a fact.
@@ -111,6 +113,37 @@ const (
 	FromMeasured Origin = "measured" // read or computed by kettled, outside the sandbox
 	FromJob      Origin = "job"      // a claim of the job
 )
+
+// Origins maps facts to who vouches for them. In JSON it is turned round, {"github":["event", …], …}, with the facts
+// sorted: each origin is written once.
+type Origins map[string]Origin
+
+// MarshalJSON implements [json.Marshaler].
+func (o Origins) MarshalJSON() ([]byte, error) {
+	by := map[Origin][]string{}
+	for _, fact := range slices.Sorted(maps.Keys(o)) {
+		by[o[fact]] = append(by[o[fact]], fact)
+	}
+	return json.Marshal(by)
+}
+
+// UnmarshalJSON implements [json.Unmarshaler]. A fact with two origins, and an unknown origin, are refused.
+func (o *Origins) UnmarshalJSON(b []byte) error {
+	var by map[Origin][]string
+	if err := json.Unmarshal(b, &by); err != nil {
+		return fmt.Errorf("decoding origins: %w", err)
+	}
+	*o = Origins{}
+	for origin, facts := range by {
+		for _, fact := range facts {
+			if _, twice := (*o)[fact]; twice || !origin.Valid() {
+				return fmt.Errorf("decoding origins: one known origin for %q is wanted", fact)
+			}
+			(*o)[fact] = origin
+		}
+	}
+	return nil
+}
 
 // Valid reports whether o is one of the origins.
 func (o Origin) Valid() bool { return o == FromGitHub || o == FromMeasured || o == FromJob }

@@ -100,27 +100,27 @@ type DispatchConditions struct {
 
 // Facts identify the one job. Origins says for each key who vouches for it.
 type Facts struct {
-	Server            string            `json:"server"`
-	Repository        string            `json:"repository"`
-	RepositoryID      string            `json:"repositoryId"`
-	RepositoryOwnerID string            `json:"repositoryOwnerId"`
-	RunID             string            `json:"runId"`
-	RunAttempt        string            `json:"runAttempt"`
-	JobID             string            `json:"jobId"` // numeric, as in the REST API; equals check_run_id
-	Job               string            `json:"job"`   // the job's key in the workflow
-	WorkflowPath      string            `json:"workflowPath"`
-	Ref               string            `json:"ref"`
-	SHA               string            `json:"sha"`
-	Event             string            `json:"event"`
-	HeadRepositoryID  string            `json:"headRepositoryId,omitempty"` // pull requests: the repository their code comes from
-	RunnerID          string            `json:"runnerId"`
-	RunnerName        string            `json:"runnerName"`
-	JobWorkflowRef    string            `json:"jobWorkflowRef,omitempty"`
-	JobWorkflowSHA    string            `json:"jobWorkflowSha,omitempty"`
-	ActorID           string            `json:"actorId,omitempty"`
-	IdentitySource    string            `json:"identitySource"`
-	JobMessage        binding.Digest    `json:"jobMessage"` // the runner's own copy of the job message, masked
-	Origins           map[string]Origin `json:"origins"`
+	Server            string         `json:"server"`
+	Repository        string         `json:"repository"`
+	RepositoryID      string         `json:"repositoryId"`
+	RepositoryOwnerID string         `json:"repositoryOwnerId"`
+	RunID             string         `json:"runId"`
+	RunAttempt        string         `json:"runAttempt"`
+	JobID             string         `json:"jobId"` // numeric, as in the REST API; equals check_run_id
+	Job               string         `json:"job"`   // the job's key in the workflow
+	WorkflowPath      string         `json:"workflowPath"`
+	Ref               string         `json:"ref"`
+	SHA               string         `json:"sha"`
+	Event             string         `json:"event"`
+	HeadRepositoryID  string         `json:"headRepositoryId,omitempty"` // pull requests: the repository their code comes from
+	RunnerID          string         `json:"runnerId"`
+	RunnerName        string         `json:"runnerName"`
+	JobWorkflowRef    string         `json:"jobWorkflowRef,omitempty"`
+	JobWorkflowSHA    string         `json:"jobWorkflowSha,omitempty"`
+	ActorID           string         `json:"actorId,omitempty"`
+	IdentitySource    string         `json:"identitySource"`
+	JobMessage        binding.Digest `json:"jobMessage"` // the runner's own copy of the job message, masked
+	Origins           Origins        `json:"origins"`
 }
 
 // The sources that an identity can come from.

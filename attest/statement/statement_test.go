@@ -95,7 +95,7 @@ func slsa() *Provenance {
 			},
 			Kettle: KettleParameters{
 				Platform: "snp", Profile: "default", Sandbox: "crun 1.21", IdentitySource: IdentityJobsAPI, EnvironmentKey: digest(1),
-				Configuration: digest(2), Policy: digest(4), Dispatch: digest(6), Egress: Egress{Mode: "github-only", Hosts: []string{"github.com"}},
+				Configuration: digest(2), Policy: digest(4), Dispatch: digest(6), Egress: Egress{Mode: "github-only"},
 				FrozenMillis: 12, Origins: map[string]Origin{"ref": FromGitHub}, Steps: []Step{{Name: "make", Run: "make a && b"}},
 			},
 		},

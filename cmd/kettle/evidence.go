@@ -36,10 +36,11 @@ type evidenceFlags struct {
 
 // piece is one piece of evidence and what it has to say.
 type piece struct {
-	name    string // "" or the line's digest
-	report  []byte
-	leaf    []byte               // DER; read from the endorsements where nil and there is a collection
-	bundled *evidence.Collection // nil for a raw report
+	name         string // "" or the line's digest
+	report       []byte
+	leaf         []byte               // DER; read from the endorsements where nil and there is a collection
+	endorsements [][]byte             // of the whole file
+	bundled      *evidence.Collection // nil for a raw report
 }
 
 // demand is what every piece is judged with.
@@ -75,7 +76,7 @@ strict refuses chips whose keys can be extracted, too. The launch measurement is
 policy is for.`,
 		Example: `  kettle evidence verify report.bin --certificate vcek.der
   kettle evidence verify report.bin --certificate vcek.der --floor signature --at 2026-11-21 --json
-  kettle evidence verify report.bin --certificate vcek.pem --report-data 7465...
+  kettle evidence verify report.bin --certificate vcek.der --report-data 7465...
   kettle evidence verify widget.tar.gz.intoto.jsonl --root sim/roots.pem`,
 		Args: cobra.ExactArgs(1),
 		RunE: a.does(func(cmd *cobra.Command, args []string) error { return a.evidenceVerify(cmd.Context(), f, args[0]) }),
@@ -174,16 +175,38 @@ func (f evidenceFlags) pieces(path string) ([]piece, error) {
 		}
 		name := "sha256:" + evidence.Digest(line).String()
 		if !slices.ContainsFunc(out, func(p piece) bool { return p.name == name }) {
-			out = append(out, piece{name: name, report: c.Report.OutBlob, bundled: c})
+			out = append(out, piece{name: name, report: c.Report, bundled: c})
 		}
 	}
 	if len(out) == 0 {
 		return nil, unknownKind(path, b)
 	}
-	if f.certificate != "" {
-		return nil, cli.Usagef("--certificate is for raw reports: this evidence brings its own")
+	return out, f.endorse(out)
+}
+
+// endorse gives each piece the certificates of the others: they travel once in a file. --certificate is for a file that
+// has none.
+func (f evidenceFlags) endorse(pieces []piece) error {
+	var all [][]byte
+	for _, p := range pieces {
+		if len(p.bundled.Endorsements) > 0 {
+			all = append(all, p.bundled.Endorsements)
+		}
 	}
-	return out, nil
+	switch {
+	case f.certificate != "" && len(all) > 0:
+		return cli.Usagef("--certificate is for evidence that brings none: this brings its own")
+	case f.certificate != "":
+		leaf, err := readLeaf(f.certificate)
+		if err != nil {
+			return err
+		}
+		all = [][]byte{leaf}
+	}
+	for i := range pieces {
+		pieces[i].endorsements = all
+	}
+	return nil
 }
 
 func (f evidenceFlags) rawReport(report []byte) ([]piece, error) {
@@ -193,16 +216,23 @@ func (f evidenceFlags) rawReport(report []byte) ([]piece, error) {
 			Next: "get it from AMD's key distribution service or the provider, and name it with --certificate",
 		}
 	}
-	leaf, err := readBounded(f.certificate, 64<<10)
+	leaf, err := readLeaf(f.certificate)
+	if err != nil {
+		return nil, err
+	}
+	return []piece{{report: report, leaf: leaf}}, nil
+}
+
+// readLeaf reads a certificate in DER or PEM.
+func readLeaf(path string) ([]byte, error) {
+	leaf, err := readBounded(path, 64<<10)
 	if err != nil {
 		return nil, err
 	}
 	if block, _ := pem.Decode(leaf); block != nil {
-		if leaf, err = snp.EndorsementKey(leaf); err != nil {
-			return nil, err
-		}
+		return snp.EndorsementKey(leaf)
 	}
-	return []piece{{report: report, leaf: leaf}}, nil
+	return leaf, nil
 }
 
 // unknownKind says what a file is when it can be seen, and what is missing to judge it.
@@ -231,7 +261,7 @@ func unknownKind(path string, b []byte) error {
 func (d *demand) judge(p piece) judged {
 	j := judged{piece: p}
 	if p.bundled != nil {
-		q, err := appraise.Verify(p.bundled, d.roots, d.at)
+		q, err := appraise.Verify(p.bundled, p.endorsements, d.roots, d.at)
 		if err != nil {
 			j.err = err
 			return j

@@ -164,8 +164,7 @@ func instanceFacts(f *facts, i statement.Instance) {
 // evidenceFacts tells what evidence says, and why a verifier would refuse to read it.
 func evidenceFacts(c *evidence.Collection) ([]factJSON, string) {
 	var f facts
-	f.add("provider", c.Report.Provider)
-	f.add("report", fmt.Sprintf("%d bytes", len(c.Report.OutBlob)))
+	f.add("report", fmt.Sprintf("%d bytes", len(c.Report)))
 	if d, ok := appraise.UnverifiedPayloadDigest(c); ok {
 		f.digest("quotes payload", d)
 	}

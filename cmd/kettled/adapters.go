@@ -14,6 +14,7 @@ import (
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/collect"
 	"github.com/kettle/attest/attest/policy"
+	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/config"
@@ -37,7 +38,11 @@ type device struct{ *collect.Device }
 // Quote implements [runner.Device].
 func (d device) Quote(ctx context.Context, reportData [64]byte) (runner.Quote, error) {
 	q, err := d.Device.Quote(ctx, reportData)
-	return runner.Quote{Provider: q.Provider, Report: q.Report, AuxBlob: q.AuxBlob, Endorsements: q.Endorsements}, err
+	if err != nil {
+		return runner.Quote{}, err
+	}
+	leaf, err := snp.EndorsementKey(q.Endorsements)
+	return runner.Quote{Report: q.Report, Endorsement: leaf}, err
 }
 
 // Extend implements [runner.Device].

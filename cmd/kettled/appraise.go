@@ -23,11 +23,7 @@ var _ runner.Appraiser = appraiser{}
 
 // Appraise implements [runner.Appraiser].
 func (a appraiser) Appraise(q runner.Quote, at time.Time) (runner.Self, error) {
-	leaf, err := snp.EndorsementKey(q.Endorsements)
-	if err != nil {
-		return runner.Self{}, err
-	}
-	r, err := snp.Verify(q.Report, leaf, a.roots, at)
+	r, err := snp.Verify(q.Report, q.Endorsement, a.roots, at)
 	if err != nil {
 		return runner.Self{}, err
 	}

@@ -81,7 +81,7 @@ func compose(ctx context.Context, env *boot.Environment, m *measured, credential
 	}
 	e.agent = runner.Config{
 		Name: name, Profile: c.Sandbox.Profile, Sandbox: "crun " + made.versions["crun"], Configuration: c.Digest(),
-		Image: binding.Digest(env.CommandLine.Root), Software: made.versions, Packages: made.packages, Hosts: c.GitHub.Hosts, Idle: c.Timeouts.Idle,
+		Image: binding.Digest(env.CommandLine.Root), Software: made.versions, Packages: made.packages, Idle: c.Timeouts.Idle,
 		Job: c.Timeouts.Job, Freeze: c.Sandbox.Limits.FreezeTime,
 	}
 	e.ports = runner.Ports{

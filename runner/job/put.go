@@ -150,9 +150,8 @@ func (s *sources) steps() []statement.Step {
 		case m.Image != "":
 			step.Uses = "docker://" + m.Image
 		case m.Script != "":
-			step.Script = statement.SHA256(binding.Sum([]byte(m.Script)))
-			if len(m.Script) <= shortScript {
-				step.Run = m.Script
+			if step.Run = m.Script; len(m.Script) > shortScript {
+				step.Run, step.Script = "", statement.SHA256(binding.Sum([]byte(m.Script)))
 			}
 		}
 		steps = append(steps, step)

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deps
+
+// Order is the import order: a package imports only what stands above it. A folder that is not listed belongs to the
+// nearest listed folder above it. docs/architecture.md draws the same order and says what each package is for.
+func Order() []string {
+	return []string{
+		"internal/deps",
+		"internal/secret",
+		"attest/refusal",
+		"attest/binding",
+		"attest/evidence",
+		"attest/eventlog",
+		"attest/snp",
+		"attest/collect",
+		"attest/statement",
+		"attest/token",
+		"attest/bundle",
+		"attest/policy",
+		"attest/appraise",
+		"attest",
+		"attest/sim",
+		"attest/attesttest",
+		"image",
+		"image/measure",
+		"image/build",
+		"image/launch",
+		"runner",
+		"runner/config",
+		"runner/channel",
+		"runner/door",
+		"runner/job",
+		"runner/outputs",
+		"runner/github",
+		"runner/sandbox",
+		"runner/egress",
+		"runner/sink",
+		"runner/boot",
+		"action",
+		"internal/fakegithub",
+		"internal/stubrunner",
+		"cmd/internal/cli",
+		"cmd",
+		"image/build/imagebuilder",
+		"test",
+		"docs",
+	}
+}
+
+// SingleImporters lists the libraries that have one home.
+func SingleImporters() []Importers {
+	return []Importers{
+		{
+			Library: "github.com/sigstore/sigstore-go",
+			Folders: []string{"attest/bundle"},
+			Reason:  "signing and verifying of bundles is decided in one place",
+		},
+		{
+			Library: "github.com/google/go-sev-guest",
+			Folders: []string{"attest/snp", "attest/collect"},
+			Tests:   []string{"."},
+			Reason:  "an option it is not given is a check it does not make; attest/snp is the one place that sets them all",
+		},
+		{
+			Library: "github.com/google/go-github",
+			Folders: []string{"runner/github"},
+			Tests:   []string{"internal"},
+			Reason:  "one adapter speaks to GitHub's REST API, and no verifier links it",
+		},
+		{
+			Library: "github.com/bradleyfalzon/ghinstallation",
+			Folders: []string{"runner/github"},
+			Tests:   []string{"internal"},
+			Reason:  "an App's private key is held in one place",
+		},
+		{
+			Library: "github.com/sethvargo/go-githubactions",
+			Folders: []string{"action"},
+			Reason:  "one package writes workflow commands, outputs and the summary",
+		},
+		{
+			Library: "github.com/opencontainers/runtime-spec",
+			Folders: []string{"runner/sandbox"},
+			Reason:  "one package writes what crun is told",
+		},
+		{
+			Library: "github.com/rhysd/actionlint",
+			Folders: []string{"internal/fakegithub", "internal/stubrunner"},
+			Reason:  "only stand-ins read workflow files; kettled takes the job's facts from GitHub",
+		},
+		{
+			Library: "testing",
+			Folders: []string{"attest/attesttest"},
+			Tests:   []string{"."},
+			Reason:  "production code does not import the test framework",
+		},
+		{
+			Library: "github.com/spf13/cobra",
+			Folders: []string{"cmd", "test"},
+			Reason:  "a library has no flags",
+		},
+	}
+}
+
+// BarredLinks lists what must not be linked, and by whom.
+func BarredLinks() []Barred {
+	return []Barred{
+		{
+			Folders: []string{"attest", "cmd/kettle"},
+			Links: []string{
+				"github.com/google/go-github",
+				"github.com/bradleyfalzon/ghinstallation",
+				"./runner/github",
+				"./image/build",
+				"./dispatch",
+			},
+			Reason: "a verifier is small: it holds no client of GitHub, no image builder, no dispatcher",
+		},
+		{
+			Folders: []string{"attest"},
+			Except:  []string{"attest/sim", "attest/attesttest"},
+			Links:   []string{"./attest/sim", "./runner", "./image/launch", "./action", "./cmd"},
+			Reason:  "verifying does not depend on running, nor on the simulator",
+		},
+		{
+			Folders: []string{"cmd/kettled", "runner"},
+			Links:   []string{"./attest/sim", "./image/launch", "./image/build", "./dispatch", "./internal/fakegithub", "./internal/stubrunner"},
+			Reason:  "the supervisor links no stand-in: what the demo replaces stands outside the trusted code",
+		},
+		{
+			Folders: []string{"cmd/kettle-action", "action"},
+			Links:   []string{"./runner/github", "./attest/bundle", "./attest/snp", "github.com/google/go-github", "github.com/sigstore/sigstore-go"},
+			Reason:  "the program in the sandbox holds no key and decides nothing",
+		},
+		{
+			Folders: []string{"."},
+			Except:  []string{"attest/attesttest"},
+			Links:   []string{"./attest/attesttest"},
+			Reason:  "doubles are for tests",
+		},
+	}
+}
+
+// BarePackages lists the packages that import the standard library only.
+func BarePackages() []Bare {
+	return []Bare{
+		{Folder: "attest/refusal", Reason: "every package can say no in the same words, at no cost"},
+		{Folder: "attest/binding", Also: []string{"attest/refusal"}, Reason: "the 64 bytes are so important that nothing else may change them"},
+		{
+			Folder: "runner/door",
+			Also:   []string{"attest/refusal", "internal/secret", "runner/door/strict"},
+			Reason: "the sandbox's side of it is linked into the program that the job can read",
+		},
+		{Folder: "runner/door/strict", Reason: "it reads what a hostile job wrote"},
+	}
+}
