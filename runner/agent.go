@@ -17,8 +17,19 @@ import (
 // ErrNotDispatched ends an environment that never got its job.
 var ErrNotDispatched = errors.New("no job was dispatched to this environment")
 
-// cleanup bounds what happens after the sandbox is dead, when the caller's context may already be cancelled.
-const cleanup = 2 * time.Minute
+// Bounds on what happens when the caller's context may already be cancelled. Each step has its own, so that one that
+// hangs takes no time from the next.
+const (
+	killTime    = 30 * time.Second
+	removeTime  = 2 * time.Minute
+	recordTime  = 90 * time.Second // one file of the record
+	askTime     = 30 * time.Second // GitHub's word on the conclusion
+	quoteTime   = 30 * time.Second // quoting and signing, beyond hashing
+	answerGrace = 3 * time.Second  // for a refused job to show why, before its sandbox is killed
+)
+
+// maxResponses bounds how often a job may have outputs attested.
+const maxResponses = 64
 
 // Config is what the measured configuration says about one environment.
 type Config struct {
@@ -30,6 +41,7 @@ type Config struct {
 	Packages      binding.Digest    // SHA-256 of the image's list of packages; zero when there is none
 	Software      map[string]string // program → version, of the image
 	Idle          time.Duration     // from listening to the started hook
+	Dispatch      time.Duration     // from the started hook to its answer
 	Job           time.Duration     // from dispatch to the end of the runner program
 	Freeze        time.Duration     // longest time that a sandbox stands still for one response
 }
@@ -40,7 +52,7 @@ func (c Config) Validate() error {
 	for name, bad := range map[string]bool{
 		"a name": c.Name == "", "a profile": c.Profile == "", "a sandbox": c.Sandbox == "",
 		"a configuration digest": c.Configuration.IsZero(), "software versions": len(c.Software) == 0,
-		"an idle time": c.Idle <= 0, "a job time": c.Job <= 0, "a freeze time": c.Freeze <= 0,
+		"an idle time": c.Idle <= 0, "a dispatch time": c.Dispatch <= 0, "a job time": c.Job <= 0, "a freeze time": c.Freeze <= 0,
 	} {
 		if bad {
 			errs = append(errs, fmt.Errorf("configuration of the environment lacks %s", name))
@@ -73,12 +85,24 @@ type Agent struct {
 
 	started chan request[Claims, struct{}]
 	attest  chan request[Outputs, *Response]
+	spoiled chan error
 	done    chan struct{} // closed when no more requests are served
 	stop    sync.Once
 
 	env       *environment // the run loop's
-	responses []*Response  // the run loop's
+	responses [][]byte     // bundle files, in order; the run loop's
 	exit      int          // the runner program's exit code; the run loop's
+
+	mu     sync.Mutex
+	status Status // mu
+}
+
+// Status is what anyone may know of an environment.
+type Status struct {
+	Runner    string
+	Platform  string
+	BuildID   string
+	Responses int
 }
 
 // New makes an agent in phase boot.
@@ -100,12 +124,34 @@ func New(c Config, p Ports) (*Agent, error) {
 	return &Agent{
 		config: c, ports: p, journal: j, log: p.Log,
 		started: make(chan request[Claims, struct{}]), attest: make(chan request[Outputs, *Response]),
-		done: make(chan struct{}), exit: -1,
+		spoiled: make(chan error, 1), done: make(chan struct{}), exit: -1,
 	}, nil
 }
 
 // Phase tells where the environment stands.
 func (a *Agent) Phase() Phase { return a.journal.Phase() }
+
+// Status tells what the environment is doing.
+func (a *Agent) Status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.status
+}
+
+func (a *Agent) note(change func(*Status)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change(&a.status)
+}
+
+// Spoil says that something in the sandbox spoke at the door and was not understood. Before dispatch only the started
+// hook has anything to say, so that ends the environment: whoever else speaks could speak in its place.
+func (a *Agent) Spoil(why error) {
+	select {
+	case a.spoiled <- why:
+	default:
+	}
+}
 
 // Started is the started hook's one request. It returns nil only after the job was identified and allowed and the
 // DISPATCH statement quoted.
@@ -153,9 +199,8 @@ func ask[Q, A any](ctx context.Context, to chan<- request[Q, A], done <-chan str
 // Run lives the life of one job and returns when the record is delivered. The error says why no job ran, or why the
 // environment had to end early; a job that failed is not an error of the environment.
 func (a *Agent) Run(ctx context.Context) error {
-	defer a.stop.Do(func() { close(a.done) })
 	err := a.live(ctx)
-	a.stop.Do(func() { close(a.done) })
+	a.close()
 	reason := "job ended"
 	if err != nil {
 		reason = err.Error()
@@ -163,11 +208,15 @@ func (a *Agent) Run(ctx context.Context) error {
 	return errors.Join(err, a.finish(context.WithoutCancel(ctx), reason))
 }
 
+// close turns away whoever still waits at the door.
+func (a *Agent) close() { a.stop.Do(func() { close(a.done) }) }
+
 // live goes from boot until the runner program has ended or must end.
 func (a *Agent) live(ctx context.Context) (err error) {
 	if a.env, err = newEnvironment(ctx, a.ports, a.config); err != nil {
 		return err
 	}
+	a.note(func(s *Status) { s.Platform = a.env.self.Instance.Platform })
 	if err := a.journal.Enter(Register, ""); err != nil {
 		return err
 	}
@@ -175,7 +224,8 @@ func (a *Agent) live(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("registering the runner: %w", err)
 	}
-	defer func() { err = errors.Join(err, a.remove(ctx, reg)) }()
+	a.note(func(s *Status) { s.Runner = reg.Name })
+	defer func() { err = errors.Join(err, a.remove(context.WithoutCancel(ctx), reg)) }()
 	if err := a.ports.Sandbox.Start(ctx, reg.JIT); err != nil {
 		return fmt.Errorf("starting the runner program: %w", err)
 	}
@@ -190,13 +240,23 @@ func (a *Agent) live(ctx context.Context) (err error) {
 
 // remove kills the sandbox and deregisters the runner, whatever happened before.
 func (a *Agent) remove(ctx context.Context, reg Registration) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup)
+	a.close()
+	killErr := a.kill(ctx)
+	ctx, cancel := context.WithTimeout(ctx, removeTime)
 	defer cancel()
-	killErr := a.ports.Sandbox.Kill(ctx)
 	if err := a.ports.Registrar.Remove(ctx, reg.ID); err != nil {
 		return errors.Join(killErr, fmt.Errorf("deregistering runner %d: %w", reg.ID, err))
 	}
 	return killErr
+}
+
+func (a *Agent) kill(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, killTime)
+	defer cancel()
+	if err := a.ports.Sandbox.Kill(ctx); err != nil {
+		return fmt.Errorf("killing the sandbox: %w", err)
+	}
+	return nil
 }
 
 // listen waits for the started hook and dispatches its job.
@@ -209,9 +269,12 @@ func (a *Agent) listen(ctx context.Context, reg Registration) error {
 			err := a.dispatch(ctx, reg, r.question)
 			r.reply(struct{}{}, err)
 			if err != nil {
+				a.linger(ctx)
 				return fmt.Errorf("dispatching the job: %w", err)
 			}
 			return nil
+		case why := <-a.spoiled:
+			return fmt.Errorf("%w: the sandbox spoke out of turn: %w", ErrNotDispatched, why)
 		case r := <-a.attest:
 			r.reply(nil, refuse("a job that has been dispatched", "none yet", "use kettle/attest in a step of the job"))
 		case code := <-a.ports.Sandbox.Exited():
@@ -222,29 +285,6 @@ func (a *Agent) listen(ctx context.Context, reg Registration) error {
 			return fmt.Errorf("%w: %w", ErrNotDispatched, ctx.Err())
 		}
 	}
-}
-
-// dispatch is T0. Everything that identifies the job is fetched, judged and bound here, before any code of the job.
-func (a *Agent) dispatch(ctx context.Context, reg Registration, claims Claims) error {
-	if err := a.journal.Enter(Dispatch, ""); err != nil {
-		return err
-	}
-	defer a.env.forget() // also when the job is refused
-	nonce, err := newNonce()
-	if err != nil {
-		return err
-	}
-	job, err := a.ports.Identifier.Identify(ctx, Question{Claims: claims, Runner: reg, EnvironmentKey: a.env.keyID, Nonce: nonce})
-	if err != nil {
-		return fmt.Errorf("identifying the job: %w", err)
-	}
-	if err := a.ports.Policy.Allow(job.Facts, a.ports.Now()); err != nil {
-		return fmt.Errorf("judging the job: %w", err)
-	}
-	if err := a.env.bind(ctx, job, nonce, a.ports.Policy.Digest()); err != nil {
-		return err
-	}
-	return a.journal.Enter(Running, a.env.buildID)
 }
 
 // serve answers attest requests until the runner program ends.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,8 +78,8 @@ func TestOneJob(t *testing.T) {
 		t.Error("the register is not what the event log replays to")
 	}
 	want := []string{
-		"phase boot", "phase register", "register", "start", "phase listening", "phase dispatch", "identify", "allow",
-		"phase run", "phase respond", "freeze", "thaw", "phase run", "phase respond", "freeze", "thaw", "phase run",
+		"phase boot", "phase register", "register", "start", "phase listening", "phase dispatch", "freeze", "identify",
+		"allow", "thaw", "phase run", "phase respond", "freeze", "thaw", "phase run", "phase respond", "freeze", "thaw", "phase run",
 		"kill", "remove", "phase finish", "kill", "phase off",
 	}
 	if !slices.Equal(w.events, want) {
@@ -107,27 +108,15 @@ func TestEndings(t *testing.T) {
 		"hook is silent": {config: func(c *Config) { c.Idle = 10 * time.Millisecond }, want: ErrNotDispatched},
 		"job cannot be identified": {
 			world: func(w *world) { w.identifyErr = policyRefusal() }, want: refusal.ErrPolicy,
-			job: func(t *testing.T, ctx context.Context, a *Agent, _ *world) {
-				if err := a.Started(ctx, Claims{}); !errors.Is(err, refusal.ErrNotVerified) {
-					t.Errorf("hook was answered with %v", err)
-				}
-			},
+			job: startedFails(refusal.ErrNotVerified),
 		},
 		"policy denies": {
 			world: func(w *world) { w.allowErr = policyRefusal() }, want: refusal.ErrPolicy,
-			job: func(t *testing.T, ctx context.Context, a *Agent, _ *world) {
-				if err := a.Started(ctx, Claims{}); !errors.Is(err, refusal.ErrPolicy) {
-					t.Errorf("hook was answered with %v", err)
-				}
-			},
+			job: startedFails(refusal.ErrPolicy),
 		},
 		"secure processor fails at dispatch": {
 			world: func(w *world) { w.quoteErr = boom }, want: boom,
-			job: func(t *testing.T, ctx context.Context, a *Agent, _ *world) {
-				if err := a.Started(ctx, Claims{}); !errors.Is(err, boom) {
-					t.Errorf("hook was answered with %v", err)
-				}
-			},
+			job: startedFails(boom),
 		},
 		"hook speaks twice": {
 			final: true,
@@ -166,12 +155,50 @@ func TestEndings(t *testing.T) {
 			},
 		},
 		"sandbox does not freeze": {
-			world: func(w *world) { w.freezeErr = boom }, want: boom, final: true,
-			job: attestOnce(boom),
+			world: func(w *world) { w.freezeErr, w.freezeAfter = boom, 1 }, want: boom, final: true,
+			job: attestOnce(errEnding),
 		},
 		"sandbox does not thaw": {
-			world: func(w *world) { w.thawErr = boom }, want: boom, final: true,
-			job: attestOnce(boom),
+			world: func(w *world) { w.thawErr, w.freezeAfter = boom, 1 }, want: boom, final: true,
+			job: attestOnce(errEnding),
+		},
+		"sandbox does not freeze for the dispatch": {
+			world: func(w *world) { w.freezeErr = boom }, want: boom,
+			job: startedFails(boom),
+		},
+		"identifying takes too long": {
+			world: func(w *world) {
+				w.slow = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+			},
+			config: func(c *Config) { c.Dispatch = 10 * time.Millisecond }, want: context.DeadlineExceeded,
+			job: startedFails(context.DeadlineExceeded),
+		},
+		"someone else speaks at the door": {
+			job:  func(_ *testing.T, _ context.Context, a *Agent, _ *world) { a.Spoil(boom) },
+			want: ErrNotDispatched,
+		},
+		"quote of another machine at dispatch": {
+			world: func(w *world) {
+				w.appraise = func(n int) (Self, error) {
+					self := testSelf()
+					if n > 2 { // after the probe and BOOT
+						self.Instance.ReportID = strings.Repeat("00", 32)
+					}
+					return self, nil
+				}
+			},
+			want: errAny, job: startedFails(errAny),
+		},
+		"secure processor refuses a response": {
+			world: func(w *world) {
+				w.appraise = func(n int) (Self, error) {
+					if n > 3 { // after DISPATCH; a refusal of the hardware is not the job's to repair
+						return Self{}, policyRefusal()
+					}
+					return testSelf(), nil
+				}
+			},
+			want: refusal.ErrPolicy, job: attestOnce(errEnding),
 		},
 		"sandbox does not die": {
 			world: func(w *world) { w.killErr = boom }, want: boom,
@@ -230,6 +257,17 @@ func TestEndings(t *testing.T) {
 // errAny marks a Run that must fail, whatever the error is.
 var errAny = errors.New("any")
 
+func startedFails(want error) func(*testing.T, context.Context, *Agent, *world) {
+	return func(t *testing.T, ctx context.Context, a *Agent, w *world) {
+		t.Helper()
+		err := a.Started(ctx, Claims{})
+		w.exited <- 1
+		if err == nil || want != errAny && !errors.Is(err, want) { //nolint:errorlint // errAny is a marker.
+			t.Errorf("hook was answered with %v, want %v", err, want)
+		}
+	}
+}
+
 func attestOnce(want error) func(*testing.T, context.Context, *Agent, *world) {
 	return func(t *testing.T, ctx context.Context, a *Agent, _ *world) {
 		t.Helper()
@@ -257,6 +295,55 @@ func TestCancelledContextStillDeregisters(t *testing.T) {
 	}
 	if w.saw("remove") != 1 || w.saw("kill") == 0 {
 		t.Error("the runner or the sandbox is left behind")
+	}
+}
+
+// TestResponsesAreBounded: a job cannot fill the machine's memory with responses.
+func TestResponsesAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.agent(nil)
+	wait := run(t.Context(), a)
+	if err := a.Started(t.Context(), Claims{}); err != nil {
+		t.Fatal(err)
+	}
+	for range maxResponses {
+		if _, err := a.Attest(t.Context(), Outputs{Paths: []string{"x"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := a.Attest(t.Context(), Outputs{Paths: []string{"x"}}); !errors.Is(err, refusal.ErrPolicy) {
+		t.Errorf("one more: %v", err)
+	}
+	if got := a.Status(); got.Responses != maxResponses || got.BuildID == "" || got.Runner != "kettle-1" || got.Platform != "sim" {
+		t.Errorf("status %+v", got)
+	}
+	w.exited <- 0
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEachStepHasItsOwnTime: a sink that does not take one file gets the others, and the journal tells.
+func TestEachStepHasItsOwnTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.hang = "boot.intoto.jsonl"
+	a := w.agent(nil)
+	wait := run(t.Context(), a)
+	if err := a.Started(t.Context(), Claims{}); err != nil {
+		t.Fatal(err)
+	}
+	w.exited <- 0
+	if err := wait(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Run: %v", err)
+	}
+	names := w.names()
+	if slices.Contains(names, w.hang) || !slices.Contains(names, "final.intoto.jsonl") || !slices.Contains(names, "dispatch.intoto.jsonl") {
+		t.Errorf("record %q", names)
+	}
+	if journal := string(w.files["journal.jsonl"]); !strings.Contains(journal, "delivering boot.intoto.jsonl") {
+		t.Errorf("journal:\n%s", journal)
 	}
 }
 

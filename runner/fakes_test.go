@@ -39,6 +39,10 @@ type world struct {
 	registerErr, startErr, identifyErr, allowErr, hashErr error
 	freezeErr, thawErr, killErr, quoteErr                 error
 	conclusion                                            string
+	freezeAfter                                           int                             // freezes that work
+	slow                                                  func(ctx context.Context) error // of identifying
+	appraise                                              func(n int) (Self, error)       // of the n-th quote
+	hang                                                  string                          // file that the sink never takes
 }
 
 func newWorld(t *testing.T) *world {
@@ -82,9 +86,19 @@ func (w *world) Extend(_ context.Context, d binding.Digest) error {
 }
 
 func (w *world) Appraise(Quote, time.Time) (Self, error) {
+	if w.appraise != nil {
+		w.mu.Lock()
+		n := len(w.quotes)
+		w.mu.Unlock()
+		return w.appraise(n)
+	}
+	return testSelf(), nil
+}
+
+func testSelf() Self {
 	return Self{Instance: statement.Instance{
 		Platform: "sim", ReportID: strings.Repeat("ab", 32), ChipID: strings.Repeat("cd", 64),
-	}}, nil
+	}}
 }
 
 func (w *world) Register(context.Context, string) (Registration, error) {
@@ -110,15 +124,26 @@ func (w *world) Hosts() map[string]uint64                   { return map[string]
 func (w *world) Freeze(context.Context) error {
 	w.set(&w.frozen, true)
 	w.note("freeze")
-	return w.freezeErr
+	if w.freezeErr != nil && w.saw("freeze") > w.freezeAfter {
+		return w.freezeErr
+	}
+	return nil
 }
+
 func (w *world) Thaw(context.Context) error {
 	w.set(&w.frozen, false)
 	w.note("thaw")
-	return w.thawErr
+	if w.thawErr != nil && w.saw("thaw") > w.freezeAfter {
+		return w.thawErr
+	}
+	return nil
 }
-func (w *world) Kill(context.Context) error {
+
+func (w *world) Kill(ctx context.Context) error {
 	w.note("kill")
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if w.killErr == nil {
 		w.set(&w.dead, true)
 	}
@@ -127,8 +152,19 @@ func (w *world) Kill(context.Context) error {
 
 func (w *world) set(b *bool, v bool) { w.mu.Lock(); defer w.mu.Unlock(); *b = v }
 
-func (w *world) Identify(_ context.Context, q Question) (*Job, error) {
+func (w *world) Identify(ctx context.Context, q Question) (*Job, error) {
 	w.note("identify")
+	w.mu.Lock()
+	frozen := w.frozen
+	w.mu.Unlock()
+	if !frozen {
+		w.t.Error("identifying while the sandbox runs")
+	}
+	if w.slow != nil {
+		if err := w.slow(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if q.Nonce.IsZero() || q.EnvironmentKey.IsZero() {
 		w.t.Error("identify without nonce or environment key")
 	}
@@ -158,7 +194,13 @@ func (w *world) Hash(_ context.Context, o Outputs) ([]statement.Subject, error) 
 	return []statement.Subject{{Name: o.Paths[0], Digest: statement.SHA256(sha256.Sum256([]byte(o.Paths[0])))}}, nil
 }
 
-func (w *world) Put(_ context.Context, _ binding.Digest, name string, data []byte) error {
+func (w *world) Put(ctx context.Context, _ binding.Digest, name string, data []byte) error {
+	if name == w.hang {
+		return context.DeadlineExceeded
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.files[name] = bytes.Clone(data)
@@ -180,7 +222,7 @@ func (w *world) agent(change func(*Config)) *Agent {
 	c := Config{
 		Name: "kettle-1", Profile: "strict", Sandbox: "crun 1.8.1", Configuration: binding.Sum([]byte("config")),
 		Image: binding.Sum([]byte("root")), Software: map[string]string{"kettled": "test"},
-		Idle: time.Minute, Job: time.Minute, Freeze: time.Minute,
+		Idle: time.Minute, Dispatch: time.Minute, Job: time.Minute, Freeze: time.Minute,
 	}
 	if change != nil {
 		change(&c)

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/kettle/attest/attest/binding"
@@ -18,51 +16,54 @@ import (
 )
 
 // respond attests outputs. err answers the request; fatal ends the environment, because the sandbox could not be
-// frozen or thawed, or the secure processor failed.
+// frozen or thawed, or the secure processor failed. Only what the job asked for can be refused and asked for again.
 func (a *Agent) respond(ctx context.Context, o Outputs) (resp *Response, err, fatal error) {
+	if len(a.responses) >= maxResponses {
+		return nil, refuse(fmt.Sprintf("at most %d responses for one job", maxResponses), "one more", "attest more files in one step"), nil
+	}
 	if err := a.journal.Enter(Respond, ""); err != nil {
 		return nil, err, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.config.Freeze)
+	ctx, cancel := context.WithTimeout(ctx, a.config.Freeze+quoteTime)
 	defer cancel()
-	resp, err = a.frozen(ctx, o)
-	if r := (*refusal.Refusal)(nil); err != nil && !errors.As(err, &r) {
-		return nil, err, fmt.Errorf("attesting outputs: %w", err)
+	var refused error
+	fatal = a.still(ctx, func() (err error) {
+		resp, refused, err = a.frozen(ctx, o)
+		return err
+	})
+	if fatal != nil {
+		return nil, errEnding, fmt.Errorf("attesting outputs: %w", fatal)
 	}
 	reason := "nothing attested"
-	if err == nil {
-		a.responses = append(a.responses, resp)
+	if refused == nil {
+		a.responses = append(a.responses, resp.Bundle)
+		a.note(func(s *Status) { s.Responses = len(a.responses) })
 		reason = fmt.Sprintf("response %d, %d subjects", resp.Sequence, len(resp.Subjects))
 	}
 	if jerr := a.journal.Enter(Running, reason); jerr != nil {
-		return nil, jerr, jerr
+		return nil, errEnding, jerr
 	}
-	return resp, err, nil
+	return resp, refused, nil
 }
 
-// frozen holds the sandbox still while it hashes, quotes, signs and erases the key. A sandbox that does not thaw is an
-// error of the environment.
-func (a *Agent) frozen(ctx context.Context, o Outputs) (resp *Response, err error) {
+// errEnding answers a request that ends the environment. Why is for the operator.
+var errEnding = errors.New("the environment ends: it cannot attest any more")
+
+// frozen hashes, quotes, signs and erases the key. The caller holds the sandbox still.
+func (a *Agent) frozen(ctx context.Context, o Outputs) (resp *Response, refused, err error) {
 	if o.Workspace == "" {
 		o.Workspace = a.env.job.Workspace
 	}
 	begin := a.ports.Now()
-	if err := a.ports.Sandbox.Freeze(ctx); err != nil {
-		return nil, fmt.Errorf("freezing the sandbox: %w", err)
-	}
-	defer func() {
-		thaw, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup)
-		defer cancel()
-		if terr := a.ports.Sandbox.Thaw(thaw); terr != nil {
-			resp, err = nil, fmt.Errorf("thawing the sandbox: %w", terr)
-		}
-	}()
 	subjects, err := a.ports.Hasher.Hash(ctx, o)
-	if err != nil {
-		return nil, err
+	if r := (*refusal.Refusal)(nil); errors.As(err, &r) {
+		return nil, err, nil
 	}
-	end := a.ports.Now()
-	return a.env.respond(ctx, a.provenance(subjects, begin, end), len(a.responses)+1)
+	if err != nil {
+		return nil, nil, err
+	}
+	resp, err = a.env.respond(ctx, a.provenance(subjects, begin, a.ports.Now()), len(a.responses)+1)
+	return resp, nil, err
 }
 
 // provenance says how the outputs were made. No field of it comes from inside the sandbox but the names of the
@@ -105,8 +106,6 @@ func (a *Agent) builderDependencies() []statement.ResourceDescriptor {
 
 // finish kills what is left, quotes the FINAL statement and delivers the record.
 func (a *Agent) finish(ctx context.Context, reason string) error {
-	ctx, cancel := context.WithTimeout(ctx, cleanup)
-	defer cancel()
 	if err := a.journal.Enter(Finish, reason); err != nil {
 		return err
 	}
@@ -115,8 +114,12 @@ func (a *Agent) finish(ctx context.Context, reason string) error {
 	}
 	a.env.forget()
 	final, err := a.final(ctx)
-	err = errors.Join(err, a.journal.Enter(Off, ""))
-	return errors.Join(err, a.deliver(ctx, final))
+	err = errors.Join(err, a.deliver(ctx, final))
+	outcome := "record delivered"
+	if err != nil {
+		outcome = err.Error()
+	}
+	return errors.Join(err, a.journal.Enter(Off, outcome), a.put(ctx, "journal.jsonl", a.journal.Bytes))
 }
 
 // final quotes the FINAL statement, if there was a job and its sandbox is certainly dead.
@@ -124,10 +127,13 @@ func (a *Agent) final(ctx context.Context) ([]byte, error) {
 	if a.env.job == nil {
 		return nil, nil
 	}
-	if err := a.ports.Sandbox.Kill(ctx); err != nil {
-		return nil, fmt.Errorf("killing the sandbox before the final statement: %w", err)
+	if err := a.kill(ctx); err != nil {
+		return nil, err
 	}
-	rec, err := a.env.finalise(ctx, a.conclude(ctx))
+	conditions := a.conclude(ctx)
+	ctx, cancel := context.WithTimeout(ctx, quoteTime)
+	defer cancel()
+	rec, err := a.env.finalise(ctx, conditions)
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +146,8 @@ func (a *Agent) conclude(ctx context.Context) statement.FinalConditions {
 		Outcome: "failed", ConclusionOrigin: statement.FromJob, RunnerExit: a.exit, Responses: len(a.responses),
 		Hosts: a.ports.Sandbox.Hosts(), FinishedOn: a.ports.Now(),
 	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
 	conclusion, err := a.ports.Identifier.Conclusion(ctx, a.env.job.Facts)
 	if err != nil {
 		a.log.WarnContext(ctx, "conclusion unknown", slog.Any("error", err))
@@ -154,23 +162,32 @@ func (a *Agent) conclude(ctx context.Context) statement.FinalConditions {
 	return c
 }
 
-// deliver puts the environment's record into the sink, for failed and cancelled jobs too.
+// deliver puts the statements of the environment into the sink, for failed and cancelled jobs too. The final statement
+// goes first: it is the one that nobody else has.
 func (a *Agent) deliver(ctx context.Context, final []byte) error {
-	files := map[string][]byte{"boot.intoto.jsonl": a.env.boot.lines(), "journal.jsonl": a.journal.Bytes()}
-	if a.env.job != nil {
-		files["dispatch.intoto.jsonl"] = a.env.dispatch.lines()
-	}
-	for _, r := range a.responses {
-		files[fmt.Sprintf("response-%d.intoto.jsonl", r.Sequence)] = r.Bundle
-	}
-	if final != nil {
-		files["final.intoto.jsonl"] = final
-	}
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := a.ports.Sink.Put(ctx, a.env.keyID, name, files[name]); err != nil {
-			errs = append(errs, fmt.Errorf("delivering %s: %w", name, err))
+	put := func(name string, data []byte) {
+		if len(data) > 0 {
+			errs = append(errs, a.put(ctx, name, func() []byte { return data }))
 		}
 	}
+	put("final.intoto.jsonl", final)
+	put("boot.intoto.jsonl", a.env.boot.lines())
+	if a.env.job != nil {
+		put("dispatch.intoto.jsonl", a.env.dispatch.lines())
+	}
+	for i, bundle := range a.responses {
+		put(fmt.Sprintf("response-%d.intoto.jsonl", i+1), bundle)
+	}
 	return errors.Join(errs...)
+}
+
+// put stores one file of the record, with a time of its own.
+func (a *Agent) put(ctx context.Context, name string, data func() []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, recordTime)
+	defer cancel()
+	if err := a.ports.Sink.Put(ctx, a.env.keyID, name, data()); err != nil {
+		return fmt.Errorf("delivering %s: %w", name, err)
+	}
+	return nil
 }

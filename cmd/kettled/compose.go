@@ -25,6 +25,9 @@ import (
 	"github.com/kettle/attest/runner/sink"
 )
 
+// dispatchTime bounds T0. The sandbox stands still meanwhile.
+const dispatchTime = 60 * time.Second
+
 // environment is everything that one run of kettled is composed of.
 type environment struct {
 	agent   runner.Config
@@ -81,7 +84,7 @@ func compose(ctx context.Context, env *boot.Environment, m *measured, credential
 	}
 	e.agent = runner.Config{
 		Name: name, Profile: c.Sandbox.Profile, Sandbox: "crun " + made.versions["crun"], Configuration: c.Digest(),
-		Image: binding.Digest(env.CommandLine.Root), Software: made.versions, Packages: made.packages, Idle: c.Timeouts.Idle,
+		Image: binding.Digest(env.CommandLine.Root), Software: made.versions, Packages: made.packages, Idle: c.Timeouts.Idle, Dispatch: dispatchTime,
 		Job: c.Timeouts.Job, Freeze: c.Sandbox.Limits.FreezeTime,
 	}
 	e.ports = runner.Ports{

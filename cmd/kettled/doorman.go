@@ -71,7 +71,10 @@ func (d doorman) Attest(ctx context.Context, a door.Attest) (door.Attested, erro
 
 // Status implements [door.Handler].
 func (d doorman) Status(context.Context) (door.Status, error) {
-	return door.Status{Phase: string(d.agent.Phase())}, nil
+	s := d.agent.Status()
+	return door.Status{
+		Phase: string(d.agent.Phase()), Platform: s.Platform, Runner: s.Runner, BuildID: s.BuildID, Responses: s.Responses,
+	}, nil
 }
 
 // speak makes every error a refusal that the job can read. What went wrong inside kettled stays inside.

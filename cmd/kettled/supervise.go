@@ -6,10 +6,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/kettle/attest/image"
@@ -17,6 +17,7 @@ import (
 	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/boot"
 	"github.com/kettle/attest/runner/channel"
+	"github.com/kettle/attest/runner/door/strict"
 	"github.com/kettle/attest/runner/github"
 )
 
@@ -127,7 +128,10 @@ func sentence(s string) string {
 
 // parseCredential reads what the launcher sent.
 func parseCredential(text secret.String) (github.Credential, error) {
-	if text.Reveal()[0] != '{' {
+	if text.Empty() {
+		return github.Credential{}, errors.New("the launcher's credential is empty")
+	}
+	if !strings.HasPrefix(text.Reveal(), "{") {
 		return github.Credential{Token: text}, nil
 	}
 	var app struct {
@@ -135,7 +139,7 @@ func parseCredential(text secret.String) (github.Credential, error) {
 		InstallationID int64  `json:"installationId"`
 		PrivateKey     string `json:"privateKey"`
 	}
-	if err := json.Unmarshal([]byte(text.Reveal()), &app); err != nil {
+	if err := strict.Decode([]byte(text.Reveal()), &app); err != nil || app.AppID <= 0 || app.InstallationID <= 0 || app.PrivateKey == "" {
 		return github.Credential{}, errors.New("the launcher's credential is neither a token nor a GitHub App")
 	}
 	return github.Credential{App: &github.App{

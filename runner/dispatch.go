@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// linger leaves a refused job the time to show why. The started hook does not return when it is refused, so that no
+// step of the job runs meanwhile.
+func (a *Agent) linger(ctx context.Context) {
+	t := time.NewTimer(answerGrace)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-a.ports.Sandbox.Exited():
+	case <-ctx.Done():
+	}
+}
+
+// dispatch is T0. Everything that identifies the job is fetched, judged and bound here, before any code of the job and
+// while the sandbox stands still: not even a hook that fails early can let a step run beside it.
+func (a *Agent) dispatch(ctx context.Context, reg Registration, claims Claims) error {
+	if err := a.journal.Enter(Dispatch, ""); err != nil {
+		return err
+	}
+	defer a.env.forget() // also when the job is refused
+	ctx, cancel := context.WithTimeout(ctx, a.config.Dispatch)
+	defer cancel()
+	err := a.still(ctx, func() error { return a.identify(ctx, reg, claims) })
+	if err != nil {
+		return err
+	}
+	a.note(func(s *Status) { s.BuildID = a.env.buildID })
+	return a.journal.Enter(Running, a.env.buildID)
+}
+
+// identify finds out which job this is, judges it, and binds it to the environment.
+func (a *Agent) identify(ctx context.Context, reg Registration, claims Claims) error {
+	nonce, err := newNonce()
+	if err != nil {
+		return err
+	}
+	job, err := a.ports.Identifier.Identify(ctx, Question{Claims: claims, Runner: reg, EnvironmentKey: a.env.keyID, Nonce: nonce})
+	if err != nil {
+		return fmt.Errorf("identifying the job: %w", err)
+	}
+	if err := a.ports.Policy.Allow(job.Facts, a.ports.Now()); err != nil {
+		return fmt.Errorf("judging the job: %w", err)
+	}
+	if err := a.env.bind(ctx, job, nonce, a.ports.Policy.Digest()); err != nil {
+		return err
+	}
+	a.env.forget() // before anything moves again
+	return nil
+}
+
+// still does something while the sandbox is frozen, and thaws it whatever happens.
+func (a *Agent) still(ctx context.Context, do func() error) error {
+	if err := a.ports.Sandbox.Freeze(ctx); err != nil {
+		return fmt.Errorf("freezing the sandbox: %w", err)
+	}
+	err := do()
+	thaw, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
+	defer cancel()
+	if terr := a.ports.Sandbox.Thaw(thaw); terr != nil {
+		return errors.Join(err, fmt.Errorf("thawing the sandbox: %w", terr))
+	}
+	return err
+}
