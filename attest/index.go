@@ -167,10 +167,7 @@ func (idx *index) subject(provenance binding.Digest, a Artifact) (string, []stri
 // single refuses a second DISPATCH statement that the same environment signed: it takes one job, ever.
 func (idx *index) single(dispatch binding.Digest, spki []byte) error {
 	others := slices.DeleteFunc(slices.Clone(idx.dispatches), func(d binding.Digest) bool { return d == dispatch })
-	for n, d := range others {
-		if n == maxTries {
-			break
-		}
+	for _, d := range others {
 		if _, err := idx.signed(d, spki); err == nil {
 			return refuse(refusal.Binding, "one DISPATCH statement of the environment", "a second one, sha256:"+d.String(),
 				"the environment signed two jobs, which an honest one never does; do not trust it")

@@ -53,7 +53,7 @@ func newMachine(t *testing.T) *machine {
 	m := &machine{folder: t.TempDir()}
 	m.config = launch.Config{
 		Kernel: shared.kernel.Image, Initrd: m.path("initrd"), Root: m.path("root"), Console: m.path("console"),
-		MemoryMiB: 512, CPUs: 2, Acceleration: launch.TCG,
+		MemoryMiB: 512, CPUs: 1, Acceleration: launch.TCG,
 		NewProcessor: func(digest [48]byte) (launch.Processor, error) {
 			return shared.authority.NewProcessor(digest, time.Now())
 		},

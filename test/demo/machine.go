@@ -26,7 +26,7 @@ type machine struct {
 	initrd   string // the image's own, or an altered one
 	line     string
 	console  string
-	phases   []channel.Phase
+	running  chan struct{} // closed when job code runs
 }
 
 // run launches the machine, hands it the registration credential, and follows it until it powers off. It gives the
@@ -35,7 +35,8 @@ func (m *machine) run(ctx context.Context) (outcome string, digest [48]byte, err
 	vm, err := launch.Start(ctx, launch.Config{
 		Firmware: filepath.Join(m.stage.image, "firmware.bin"), Kernel: filepath.Join(m.stage.image, "vmlinuz"),
 		Initrd: m.initrd, Root: filepath.Join(m.stage.image, "root.erofs"), CommandLine: m.line,
-		MemoryMiB: 3072, CPUs: 2, Acceleration: launch.Auto, Console: m.console,
+		MemoryMiB: 3072, CPUs: 1, Acceleration: launch.Auto, // more than one emulated processor is unreliable before QEMU 8
+		Console: m.console,
 		Forwards: []launch.Forward{
 			{Guest: netip.MustParseAddrPort(guestGitHub + ":443"), Host: m.world.addr},
 			{Guest: netip.MustParseAddrPort(guestRecords + ":443"), Host: m.world.records.addr},
@@ -76,11 +77,19 @@ func (m *machine) follow(ctx context.Context, vm *launch.VM) (string, error) {
 				return "", err
 			}
 		case channel.Phase:
-			m.phases = append(m.phases, msg)
-			m.screen.say("  · %-12s %5.1f s after the machine's start", msg.Name, msg.Elapsed.Seconds())
+			m.reached(msg.Name)
+			m.screen.say("  · "+m.workflow+": %-18s %5.1f s after the machine's start", msg.Name, msg.Elapsed.Seconds())
 		case channel.End:
 			return msg.Outcome, nil
 		}
+	}
+}
+
+// reached notes that job code runs.
+func (m *machine) reached(phase string) {
+	if phase == "run" && m.running != nil {
+		close(m.running)
+		m.running = nil
 	}
 }
 

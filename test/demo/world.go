@@ -165,13 +165,18 @@ func (r *records) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.WriteHeader(http.StatusCreated)
 }
 
-// names lists the files of the record, without the environment's name.
-func (r *records) names() map[string]bool {
+// complete demands that each of so many environments has delivered its whole record.
+func (r *records) complete(environments int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := map[string]bool{}
+	count := map[string]int{}
 	for p := range r.files {
-		out[path.Base(p)] = true
+		count[path.Base(p)]++
 	}
-	return out
+	for _, name := range []string{"boot.intoto.jsonl", "dispatch.intoto.jsonl", "response-1.intoto.jsonl", "final.intoto.jsonl", "journal.jsonl"} {
+		if count[name] != environments {
+			return fmt.Errorf("%d of %d environments have delivered %s", count[name], environments, name)
+		}
+	}
+	return nil
 }
