@@ -590,7 +590,11 @@ func TestAttackToken(t *testing.T) {
 		}}), link: "token", want: refusal.ErrExpired},
 		"altered": {make: hooks(attesttest.Hooks{Dispatch: func(d *statement.Dispatch) {
 			raw := []byte(d.Conditions.Token)
-			raw[len(raw)-10] ^= 1
+			if i := len(raw) - 10; raw[i] == 'A' {
+				raw[i] = 'B'
+			} else {
+				raw[i] = 'A'
+			}
 			d.Conditions.Token = string(raw)
 		}}), link: "token", want: refusal.ErrSignature},
 		"required and not there": {

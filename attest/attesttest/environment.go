@@ -90,7 +90,7 @@ type Options struct {
 	// EndorseOnce leaves the certificate out of all evidence but BOOT's, as kettled does. Without it every evidence
 	// brings its own, so that an attack with evidence of two machines is not stopped for want of one.
 	EndorseOnce bool
-	Hooks     Hooks
+	Hooks       Hooks
 }
 
 // Environment is one booted build environment. Its methods are called in the order of a job's life.

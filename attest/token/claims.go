@@ -72,9 +72,9 @@ func (c *claims) check(want Want, at time.Time) error {
 			add(refusal.Identity, e.name, e.want, e.got)
 		}
 	}
-	// The path may itself hold an @, so it is not found by splitting.
-	if workflow := f.Repository + "/" + f.WorkflowPath + "@"; !strings.HasPrefix(c.WorkflowRef, workflow) {
-		add(refusal.Identity, "workflow_ref", workflow+"…", c.WorkflowRef)
+	// Path and ref may each hold an @, so the claim is compared whole and never split.
+	if workflow := f.Repository + "/" + f.WorkflowPath + "@" + f.Ref; c.WorkflowRef != workflow {
+		add(refusal.Identity, "workflow_ref", workflow, c.WorkflowRef)
 	}
 	return errors.Join(append(errs, c.checkTimes(at))...)
 }

@@ -159,6 +159,11 @@ func TestVerifyRefusesClaims(t *testing.T) {
 		"event":              {"event_name", "pull_request_target", refusal.ErrIdentity},
 		"actor":              {"actor_id", "43", refusal.ErrIdentity},
 		"workflow":           {"workflow_ref", "acme/widget/.github/workflows/other.yml@refs/heads/main", refusal.ErrIdentity},
+		"workflow's ref":     {"workflow_ref", "acme/widget/.github/workflows/release@x.yml@refs/heads/dev", refusal.ErrIdentity},
+		"workflow like ref":  {"workflow_ref", "acme/widget/.github/workflows/release@x.yml@evil.yml@refs/heads/main", refusal.ErrIdentity},
+		"workflow, more":     {"workflow_ref", "acme/widget/.github/workflows/release@x.yml@refs/heads/main2", refusal.ErrIdentity},
+		"workflow, no ref":   {"workflow_ref", "acme/widget/.github/workflows/release@x.yml", refusal.ErrIdentity},
+		"no workflow":        {"workflow_ref", nil, refusal.ErrIdentity},
 		"expired":            {"exp", at.Add(-Skew).Unix(), refusal.ErrExpired},
 		"not yet":            {"nbf", at.Add(Skew + time.Second).Unix(), refusal.ErrExpired},
 		"old":                {"iat", at.Add(-MaxAge - time.Second).Unix(), refusal.ErrExpired},
@@ -227,6 +232,25 @@ func TestVerifyRefusesSignature(t *testing.T) {
 	}
 	if _, err := Verify(good, nil, want(), at); !errors.Is(err, refusal.ErrMissing) {
 		t.Errorf("no keys: %v", err)
+	}
+}
+
+// TestHostileWorkflowFile has a file whose name ends like a ref: a token for it is none for the file before the @.
+func TestHostileWorkflowFile(t *testing.T) {
+	t.Parallel()
+	for name, ref := range map[string]string{"push": "refs/heads/evil.yml", "pull request": "refs/pull/7/merge"} {
+		p, w := payload(), want()
+		p["ref"], w.Facts.Ref = ref, ref
+		p["workflow_ref"] = "acme/widget/.github/workflows/release.yml@evil.yml@" + ref
+		raw := sign(t, testKey(), jose.RS256, "k1", p)
+		w.Facts.WorkflowPath = ".github/workflows/release.yml@evil.yml"
+		if _, err := Verify(raw, keys(t), w, at); err != nil {
+			t.Errorf("%s: its own name: %v", name, err)
+		}
+		w.Facts.WorkflowPath = ".github/workflows/release.yml"
+		if _, err := Verify(raw, keys(t), w, at); !errors.Is(err, refusal.ErrIdentity) {
+			t.Errorf("%s: another's name: %v", name, err)
+		}
 	}
 }
 

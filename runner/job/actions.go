@@ -7,12 +7,17 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/statement"
 )
 
-// maxActions bounds how many different actions are resolved for one job.
-const maxActions = 200
+// Limits on asking GitHub for the commits of one job's actions.
+const (
+	maxActions = 64 // different actions and images of one job
+	maxAsking  = 8  // questions at a time
+)
 
 // resolved is a dependency of the job's steps with its commit or digest.
 type resolved struct {
@@ -22,37 +27,76 @@ type resolved struct {
 	origin          statement.Origin
 }
 
-// resolveActions finds the commit of each action that a step names. A reference by commit needs no answer of GitHub:
-// GitHub lets no branch or tag have such a name.
+// resolveActions finds the commit of each action that a step names, in the order of the steps. A reference by commit
+// needs no answer of GitHub: GitHub lets no branch or tag have such a name.
 func (i *Identifier) resolveActions(ctx context.Context, s *sources) error {
+	deps, err := stepDependencies(s.message.Steps)
+	if err != nil {
+		return err
+	}
+	group, asking := errgroup.WithContext(ctx)
+	group.SetLimit(maxAsking)
+	for n := range deps {
+		if deps[n].digest != nil {
+			continue
+		}
+		if asking.Err() != nil { // no more questions after a deadline or the first that has no answer
+			break
+		}
+		group.Go(func() error { return i.resolve(asking, &deps[n]) })
+	}
+	err = group.Wait()
+	if ctx.Err() != nil {
+		return fmt.Errorf("resolving actions: %w", ctx.Err())
+	}
+	if err != nil {
+		return err
+	}
+	s.actions = deps
+	return nil
+}
+
+// resolve asks GitHub for the commit of an action.
+func (i *Identifier) resolve(ctx context.Context, dep *resolved) error {
+	sha, err := i.config.API.ResolveRef(ctx, dep.repository, dep.ref)
+	if ctx.Err() != nil {
+		return fmt.Errorf("resolving actions: %w", ctx.Err())
+	}
+	action := fmt.Sprintf("%s@%.128s", dep.repository, dep.ref)
+	if err != nil {
+		return (&refusal.Refusal{
+			Link: link, Code: refusal.Missing, Want: "the commit of action " + action, Got: "no answer of GitHub's with it",
+			Next: "pin the action by its commit, or let kettled's credential read its repository.",
+		}).Because(err)
+	}
+	if !isCommit(sha) {
+		return refuse(refusal.Malformed, "a commit of action "+action, fmt.Sprintf("%.64q", sha))
+	}
+	dep.digest, dep.origin = statement.DigestSet{"gitCommit": sha}, statement.FromGitHub
+	return nil
+}
+
+// stepDependencies lists what the steps depend on, each once.
+func stepDependencies(steps []Step) ([]resolved, error) {
+	var deps []resolved
 	seen := make(map[string]bool)
-	for _, step := range s.message.Steps {
+	for _, step := range steps {
 		dep, key, err := dependency(step)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if key == "" || seen[key] {
 			continue
 		}
 		if seen[key] = true; len(seen) > maxActions {
-			return refuse(refusal.Policy, fmt.Sprintf("at most %d different actions", maxActions), "more")
-		}
-		if dep.digest == nil {
-			sha, err := i.config.API.ResolveRef(ctx, dep.repository, dep.ref)
-			if err != nil {
-				return (&refusal.Refusal{
-					Link: link, Code: refusal.Missing, Want: "the commit of action " + key, Got: "no answer of GitHub's with it",
-					Next: "pin the action by its commit, or let kettled's credential read its repository.",
-				}).Because(err)
+			return nil, &refusal.Refusal{
+				Link: link, Code: refusal.Policy, Want: fmt.Sprintf("at most %d different actions in a job", maxActions), Got: "more",
+				Next: "split the job, or put some of its actions into a composite action.",
 			}
-			if !isCommit(sha) {
-				return refuse(refusal.Malformed, "a commit of action "+key, fmt.Sprintf("%.64q", sha))
-			}
-			dep.digest, dep.origin = statement.DigestSet{"gitCommit": sha}, statement.FromGitHub
 		}
-		s.actions = append(s.actions, dep)
+		deps = append(deps, dep)
 	}
-	return nil
+	return deps, nil
 }
 
 // dependency is what a step depends on beyond the source; key is empty when there is nothing.

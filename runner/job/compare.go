@@ -120,21 +120,55 @@ func (s *sources) context(field string) string {
 	return ""
 }
 
-// workflowPath is the workflow file's path in its repository. GitHub's run object sometimes has "@ref" behind it; the
-// workflow_ref of the job message is repository/path@ref. A path may hold an @ itself, so the ends are cut by what they
-// must be, never by searching.
+// workflowPath is the workflow file's path in its repository; empty when the sources differ. The workflow_ref of the job
+// message is repository/path@ref, and GitHub's run object has the path alone or with "@ref" or "@branch" behind it. A
+// path and a branch may both hold an @, so the path is what is left of the workflow_ref without its known ends, and the
+// run has to say exactly that.
 func (s *sources) workflowPath() string {
-	path := s.run.Path
-	for _, suffix := range []string{"@" + s.context("ref"), "@" + s.run.HeadBranch, "@" + s.run.HeadSHA} {
-		if len(suffix) > 1 && strings.HasSuffix(path, suffix) {
-			path = strings.TrimSuffix(path, suffix)
-			break
-		}
-	}
-	if !strings.HasPrefix(s.context("workflow_ref"), s.repo+"/"+path+"@") {
+	ref := s.context("ref")
+	path, ok := strings.CutPrefix(s.context("workflow_ref"), s.repo+"/")
+	if !ok || ref == "" {
 		return ""
 	}
-	return path
+	if path, ok = strings.CutSuffix(path, "@"+ref); !ok {
+		return ""
+	}
+	switch s.run.Path {
+	case path, path + "@" + ref:
+		return path
+	case path + "@" + s.run.HeadBranch:
+		if s.run.HeadBranch != "" {
+			return path
+		}
+	}
+	return ""
+}
+
+// compareHead holds ref and commit against GitHub's run where no token signs them. For a pull request the run names the
+// proposed branch and its commit, not what the job runs on: there both stay the job message's word. A branch and a tag
+// of one name are told apart by the job message alone.
+func (s *sources) compareHead() error {
+	if s.signed != nil || s.pullRequest() {
+		return nil
+	}
+	r, ref, sha := s.run, s.context("ref"), s.context("sha")
+	if r.HeadBranch == "" || ref != "refs/heads/"+r.HeadBranch && ref != "refs/tags/"+r.HeadBranch {
+		return unsigned(fmt.Sprintf("a job on the branch or tag %.128q of its run", r.HeadBranch), fmt.Sprintf("one on %.128q", ref))
+	}
+	if sha != r.HeadSHA {
+		return unsigned(fmt.Sprintf("a job on the head commit %.64q of its run", r.HeadSHA), fmt.Sprintf("one on %.64q", sha))
+	}
+	return nil
+}
+
+// pullRequest reports whether the event is one of those in which a run's head is a proposal.
+func (s *sources) pullRequest() bool { return strings.HasPrefix(s.run.Event, "pull_request") }
+
+func unsigned(want, got string) error {
+	return &refusal.Refusal{
+		Link: link, Code: refusal.Identity, Want: want, Got: got,
+		Next: "give the job the permission id-token: write, so that GitHub signs which ref and commit it runs on.",
+	}
 }
 
 // isCommit reports whether s is a full commit id in lower-case hex: SHA-1 or SHA-256.

@@ -33,31 +33,3 @@ func TestConfig(t *testing.T) {
 		t.Fatal("accepted an empty configuration")
 	}
 }
-
-func TestWorkflowPath(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct{ path, ref, want string }{
-		"plain":         {".github/workflows/a.yml", "refs/heads/main", ".github/workflows/a.yml"},
-		"with ref":      {".github/workflows/a.yml@refs/heads/main", "refs/heads/main", ".github/workflows/a.yml"},
-		"with branch":   {".github/workflows/a.yml@main", "refs/heads/main", ".github/workflows/a.yml"},
-		"with an @":     {".github/workflows/a@b.yml", "refs/heads/main", ".github/workflows/a@b.yml"},
-		"another":       {".github/workflows/b.yml", "refs/heads/main", ""},
-		"foreign ref":   {".github/workflows/a.yml@v2", "refs/heads/main", ""},
-		"prefix of one": {".github/workflows/a", "refs/heads/main", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			file := ".github/workflows/a.yml"
-			if tc.want != "" {
-				file = tc.want
-			}
-			s := &sources{
-				repo: "acme/widget", run: &Run{Path: tc.path, HeadBranch: "main"},
-				message: &Message{GitHub: map[string]any{"ref": tc.ref, "workflow_ref": "acme/widget/" + file + "@" + tc.ref}},
-			}
-			if got := s.workflowPath(); got != tc.want {
-				t.Fatalf("got %q", got)
-			}
-		})
-	}
-}

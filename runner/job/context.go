@@ -149,7 +149,10 @@ func (m *Message) readContexts(data map[string]json.RawMessage) error {
 
 // splitContexts takes the event out of the github context, and the check run out of the job context.
 func (m *Message) splitContexts(data map[string]json.RawMessage) error {
-	event, _ := m.GitHub["event"].(map[string]any)
+	event, ok := m.GitHub["event"].(map[string]any)
+	if !ok {
+		return badMessage("an event in the github context", "a job message without")
+	}
 	delete(m.GitHub, "event")
 	var err error
 	if m.Event, err = sorted(event); err != nil {

@@ -79,7 +79,8 @@ type sources struct {
 	actions  []resolved
 }
 
-// Identify implements [runner.Identifier]. Its refusals are of link "dispatch" or "token".
+// Identify implements [runner.Identifier]. Its refusals are of link "dispatch" or "token". It takes as long as ctx
+// allows: the caller sets the deadline.
 func (i *Identifier) Identify(ctx context.Context, q runner.Question) (*runner.Job, error) {
 	s := &sources{question: q}
 	if err := i.readClaims(s); err != nil {
@@ -95,6 +96,9 @@ func (i *Identifier) Identify(ctx context.Context, q runner.Question) (*runner.J
 		return nil, err
 	}
 	if err := i.askToken(ctx, s); err != nil {
+		return nil, err
+	}
+	if err := s.compareHead(); err != nil {
 		return nil, err
 	}
 	if err := i.resolveActions(ctx, s); err != nil {

@@ -253,7 +253,7 @@ func TestIdentifyWithoutToken(t *testing.T) {
 	}
 	f := got.Facts
 	if f.IdentitySource != statement.IdentityJobsAPI || got.Token != "" || f.JobWorkflowRef != "" ||
-		f.Origins["ref"] != statement.FromMeasured || f.Origins["sha"] != statement.FromGitHub {
+		f.Origins["ref"] != statement.FromGitHub || f.Origins["sha"] != statement.FromGitHub {
 		t.Errorf("got %+v", f)
 	}
 }
@@ -281,14 +281,17 @@ func TestPullRequests(t *testing.T) {
 			w.edit(`"v": "workflow_dispatch"`, `"v": "`+tc.event+`"`)
 			w.question.Claims.Values["GITHUB_EVENT_NAME"] = tc.event
 			w.run.Event, w.run.HeadRepository = tc.event, tc.head
-			// the commit of a pull request's job is a merge commit that the run does not name
-			w.run.HeadSHA = strings.Repeat("ab", 20)
+			origin := statement.FromGitHub
+			if strings.HasPrefix(tc.event, "pull_request") {
+				// the job's commit is a merge commit, and its ref is not the proposed branch: the run names neither
+				w.run.HeadSHA, w.run.HeadBranch, origin = strings.Repeat("ab", 20), "proposal", statement.FromMeasured
+			}
 			w.jobs[0][1].HeadSHA = w.run.HeadSHA
 			got, err := w.identifier(t).Identify(t.Context(), w.question)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f := got.Facts; f.Event != tc.event || f.HeadRepositoryID != tc.want || f.Origins["sha"] != statement.FromMeasured {
+			if f := got.Facts; f.Event != tc.event || f.HeadRepositoryID != tc.want || f.Origins["sha"] != origin || f.Origins["ref"] != origin {
 				t.Fatalf("got %+v", f)
 			}
 		})

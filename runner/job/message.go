@@ -26,16 +26,19 @@ const (
 
 // marker ends the first line of the trace that holds the message: "[2026-11-21 12:00:00Z INFO Worker] Job message:"
 // (Worker.cs, HostTraceListener.cs). The JSON follows, indented, over many lines.
-const marker = " INFO Worker] Job message:"
+const (
+	worker = " INFO Worker] "
+	marker = worker + "Job message:"
+)
 
-// Message is what the runner's job message says about the job, secrets masked by the runner as "***". The runner writes
-// it to its log before any code of the job runs.
+// Message is what the runner's job message says about the job. The runner writes it to its log before any code of the job
+// runs, with secrets masked as "***"; a message in which anything else is masked is refused.
 type Message struct {
 	Digest     binding.Digest    // SHA-256 of the JSON exactly as it stands in the log
 	Job        string            // the job's key in the workflow
 	CheckRunID string            // decimal; empty when the message has none
 	GitHub     map[string]any    // the github context without its event
-	Event      []byte            // the event payload as JSON with sorted keys; nil when there is none
+	Event      []byte            // the event payload as JSON with sorted keys; nil when it is empty
 	Needs      []byte            // the needs context likewise; nil when the job needs none
 	Inputs     map[string]any    // strings, booleans, float64, nil, and lists and maps of them
 	Matrix     map[string]any    // likewise
@@ -130,6 +133,8 @@ func findMessage(br *bufio.Reader) ([]byte, error) {
 		case len(line) > 0 && line[0] == '[' && at >= 0:
 			rest := bytes.Clone(line[at+len(marker):]) // the slice is the reader's own
 			return decodeFirst(io.MultiReader(bytes.NewReader(rest), br))
+		case len(line) > 0 && line[0] == '[' && bytes.Contains(line, []byte(worker)) && bytes.Contains(line, []byte(mask)):
+			return nil, maskedMessage("in the log before the job message")
 		case seen > maxPreamble:
 			return nil, badMessage("the job message near the beginning", fmt.Sprintf("none in %d bytes", seen))
 		case errors.Is(err, io.EOF):
@@ -172,15 +177,18 @@ func parseMessage(raw []byte) (*Message, error) {
 	if err := json.Unmarshal(raw, &w); err != nil {
 		return nil, badMessage("the fields of actions/runner's AgentJobRequestMessage", "fields of another type").Because(err)
 	}
+	if err := w.complete(raw); err != nil {
+		return nil, err
+	}
+	if err := w.unmasked(raw); err != nil {
+		return nil, err
+	}
 	m := &Message{
 		Digest: binding.Sum(raw), Job: w.variable("system.github.job"), Secrets: w.secrets(), IDTokenURL: w.idTokenURL(),
 		Debugger: w.EnableDebugger || present(w.DebuggerTunnel), Features: w.features(),
 	}
 	if err := m.readContexts(w.ContextData); err != nil {
 		return nil, err
-	}
-	if len(w.Steps) > maxSteps {
-		return nil, badMessage(fmt.Sprintf("at most %d steps", maxSteps), fmt.Sprint(len(w.Steps)))
 	}
 	for i, s := range w.Steps {
 		step, err := s.read()
@@ -257,7 +265,7 @@ func present(raw json.RawMessage) bool {
 func badMessage(want, got string) *refusal.Refusal {
 	return &refusal.Refusal{
 		Link: link, Code: refusal.Malformed, Want: "a runner's log with " + want, Got: got,
-		Next: "use the runner version of this image; secrets of one or two characters can also break the runner's log.",
+		Next: "use the runner version of this image. A secret with a short or ordinary value also breaks the job message: change that secret.",
 	}
 }
 

@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,11 +94,39 @@ func TestUses(t *testing.T) {
 
 const head = "[2026-11-21 12:00:00Z INFO Worker] Job message:\n "
 
-// minimal is the smallest message that is read.
-const minimal = `{"contextData":{"github":{"t":2,"d":[{"k":"repository","v":"a/b"}]}}}`
+// parts are the keys and contexts of the smallest message that is read.
+func parts() map[string]string {
+	return map[string]string{
+		"messageType": `"RunnerJobRequest"`, "plan": `{}`, "timeline": `{}`, "jobId": `"x"`, "jobDisplayName": `"x"`, "jobName": `"x"`,
+		"requestId": `0`, "lockedUntil": `""`, "resources": `{}`, "variables": `{}`,
+		"steps":              `[{"type":"action","reference":{"type":"script"}}]`,
+		"contextData.github": `{"t":2,"d":[{"k":"a","v":"b"},{"k":"event","v":{"t":2}}]}`, "contextData.inputs": `null`,
+		"contextData.matrix": `null`, "contextData.needs": `{"t":2}`, "contextData.strategy": `{"t":2}`, "contextData.vars": `{"t":2}`,
+	}
+}
+
+// with is the smallest message with one part set; "" takes it out.
+func with(part, value string) string {
+	all := parts()
+	if all[part] = value; value == "" {
+		delete(all, part)
+	}
+	var keys, contexts []string
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		if name, ok := strings.CutPrefix(k, "contextData."); ok {
+			contexts = append(contexts, fmt.Sprintf("%q:%s", name, all[k]))
+		} else {
+			keys = append(keys, fmt.Sprintf("%q:%s", k, all[k]))
+		}
+	}
+	return "{" + strings.Join(append(keys, `"contextData":{`+strings.Join(contexts, ",")+"}"), ",") + "}"
+}
+
+func minimal() string { return with("jobId", `"x"`) }
 
 func TestBadLogs(t *testing.T) {
 	t.Parallel()
+	minimal := minimal()
 	if _, err := ReadMessage(strings.NewReader(head+minimal+"\n"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +145,7 @@ func TestBadLogs(t *testing.T) {
 		"cut before the newline": {head + minimal, 0, refusal.ErrMalformed},
 		"more on the line":       {head + minimal + " {}\n", 0, refusal.ErrMalformed},
 		"masked number":          {head + `{"requestId": ***}` + "\n", 0, refusal.ErrMalformed},
+		"masked marker":          {"[2026-11-21 12:00:00Z INFO Worker] ***\n {}\n" + head + minimal + "\n", 0, refusal.ErrMalformed},
 		"over the limit":         {head + minimal + "\n", 60, refusal.ErrMalformed},
 		"long preamble":          {strings.Repeat("[x\n", 1<<19) + head + minimal + "\n", 0, refusal.ErrMalformed},
 		"long line":              {strings.Repeat("x", 2<<20) + "\n" + head + minimal + "\n", 0, refusal.ErrMalformed},
@@ -130,29 +161,34 @@ func TestBadLogs(t *testing.T) {
 
 func TestBadMessages(t *testing.T) {
 	t.Parallel()
-	context := func(s string) string { return `{"contextData":{"github":{"t":2,"d":[{"k":"a","v":"b"}]},` + s + `}}` }
-	step := func(s string) string { return minimal[:len(minimal)-1] + `,"steps":[` + s + `]}` }
+	if _, err := parseMessage([]byte(minimal())); err != nil {
+		t.Fatal(err)
+	}
+	step := func(s string) string { return with("steps", "["+s+"]") }
 	for name, in := range map[string]string{
 		"not an object":          `[]`,
 		"no contexts":            `{}`,
-		"no github context":      `{"contextData":{}}`,
-		"github is a string":     `{"contextData":{"github":"x"}}`,
-		"github is a plain map":  `{"contextData":{"github":{"repository":"a/b"}}}`,
-		"duplicate key":          `{"steps":[],"steps":[],` + minimal[1:],
-		"duplicate by case":      `{"steps":[],"Steps":[],` + minimal[1:],
-		"duplicate input":        context(`"inputs":{"t":2,"d":[{"k":"x","v":"1"},{"k":"X","v":"2"}]}`),
-		"entry without key":      context(`"inputs":{"t":2,"d":[{"v":"1"}]}`),
-		"entry without value":    context(`"inputs":{"t":2,"d":[{"k":"x"}]}`),
-		"unknown type":           context(`"inputs":{"t":9}`),
-		"type is a string":       context(`"inputs":{"t":"2"}`),
-		"plain list":             context(`"inputs":{"t":2,"d":[{"k":"x","v":[1]}]}`),
-		"vars with a number":     context(`"vars":{"t":2,"d":[{"k":"x","v":1}]}`),
-		"inputs is a list":       context(`"inputs":{"t":1,"a":["x"]}`),
-		"matrix is broken":       context(`"matrix":{"t":1,"a":[{"t":7}]}`),
-		"needs is a string":      context(`"needs":"x"`),
-		"job id is a word":       context(`"job":{"t":2,"d":[{"k":"check_run_id","v":"x"}]}`),
-		"job id is a fraction":   context(`"job":{"t":2,"d":[{"k":"check_run_id","v":1.5}]}`),
-		"debugger is a word":     `{"enableDebugger":"no",` + minimal[1:],
+		"no github context":      with("contextData.github", ""),
+		"github is a string":     with("contextData.github", `"x"`),
+		"github is a plain map":  with("contextData.github", `{"repository":"a/b"}`),
+		"duplicate key":          `{"steps":[],` + minimal()[1:],
+		"duplicate by case":      `{"Steps":[],` + minimal()[1:],
+		"duplicate input":        with("contextData.inputs", `{"t":2,"d":[{"k":"x","v":"1"},{"k":"X","v":"2"}]}`),
+		"entry without key":      with("contextData.inputs", `{"t":2,"d":[{"v":"1"}]}`),
+		"entry without value":    with("contextData.inputs", `{"t":2,"d":[{"k":"x"}]}`),
+		"unknown type":           with("contextData.inputs", `{"t":9}`),
+		"type is a string":       with("contextData.inputs", `{"t":"2"}`),
+		"plain list":             with("contextData.inputs", `{"t":2,"d":[{"k":"x","v":[1]}]}`),
+		"vars with a number":     with("contextData.vars", `{"t":2,"d":[{"k":"x","v":1}]}`),
+		"inputs is a list":       with("contextData.inputs", `{"t":1,"a":["x"]}`),
+		"matrix is broken":       with("contextData.matrix", `{"t":1,"a":[{"t":7}]}`),
+		"needs is a string":      with("contextData.needs", `"x"`),
+		"job id is a word":       with("contextData.job", `{"t":2,"d":[{"k":"check_run_id","v":"x"}]}`),
+		"job id is a fraction":   with("contextData.job", `{"t":2,"d":[{"k":"check_run_id","v":1.5}]}`),
+		"debugger is a word":     with("enableDebugger", `"no"`),
+		"no event":               with("contextData.github", `{"t":2,"d":[{"k":"a","v":"b"}]}`),
+		"event is a word":        with("contextData.github", `{"t":2,"d":[{"k":"event","v":"x"}]}`),
+		"no steps":               step(""),
 		"step of another type":   step(`{"type":"task","reference":{"type":"script"}}`),
 		"step without type":      step(`{"reference":{"type":"script"}}`),
 		"step without reference": step(`{"type":"action"}`),
@@ -162,7 +198,7 @@ func TestBadMessages(t *testing.T) {
 		"action that climbs":     step(`{"type":"action","reference":{"type":"repository","name":"a/..","ref":"v1"}}`),
 		"no image":               step(`{"type":"action","reference":{"type":"containerRegistry"}}`),
 		"too many steps":         step(strings.TrimSuffix(strings.Repeat(`{"type":"action","reference":{"type":"script"}},`, 4097), ",")),
-		"nested too deep":        context(`"inputs":` + strings.Repeat(`{"t":1,"a":[`, 60) + strings.Repeat(`]}`, 60)),
+		"nested too deep":        with("contextData.inputs", strings.Repeat(`{"t":1,"a":[`, 60)+strings.Repeat(`]}`, 60)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -175,31 +211,30 @@ func TestBadMessages(t *testing.T) {
 
 func TestMessageDetails(t *testing.T) {
 	t.Parallel()
-	with := func(s string) string { return `{` + s + `,` + minimal[1:] }
 	for name, tc := range map[string]struct {
 		in    string
 		check func(*Message) bool
 	}{
-		"debugger":             {with(`"enableDebugger":true`), func(m *Message) bool { return m.Debugger }},
-		"debugger in capitals": {with(`"EnableDebugger":true`), func(m *Message) bool { return m.Debugger }},
-		"debugger tunnel":      {with(`"debuggerTunnel":{"tunnelId":"x"}`), func(m *Message) bool { return m.Debugger }},
-		"no debugger":          {with(`"enableDebugger":false,"debuggerTunnel":null`), func(m *Message) bool { return !m.Debugger }},
-		"container":            {with(`"jobContainer":"alpine"`), has("container")},
-		"services":             {with(`"jobServiceContainers":{"type":2,"map":[]}`), has("services")},
-		"sidecars":             {with(`"jobSidecarContainers":{"a":"b"}`), has("services")},
-		"environment":          {with(`"actionsEnvironment":{"name":"prod"}`), has("environment")},
-		"snapshot":             {with(`"snapshot":{"type":0,"lit":"x"}`), has("snapshot")},
-		"null tokens":          {with(`"jobContainer":null,"snapshot":{"type":7,"line":1}`), func(m *Message) bool { return m.Features == nil }},
-		"matrix": {`{"contextData":{"github":{"t":2,"d":[{"k":"a","v":"b"}]},"matrix":{"t":5,"d":[{"k":"n","v":{"t":4,"n":2}},{"k":"N","v":{"t":3,"b":true}},{"k":"l","v":{"t":1,"a":[{"t":0,"s":"x"},null]}}]}}}`,
+		"debugger":             {with("enableDebugger", `true`), func(m *Message) bool { return m.Debugger }},
+		"debugger in capitals": {with("EnableDebugger", `true`), func(m *Message) bool { return m.Debugger }},
+		"debugger tunnel":      {with("debuggerTunnel", `{"tunnelId":"x"}`), func(m *Message) bool { return m.Debugger }},
+		"no debugger":          {with("debuggerTunnel", `null`), func(m *Message) bool { return !m.Debugger }},
+		"container":            {with("jobContainer", `"alpine"`), has("container")},
+		"services":             {with("jobServiceContainers", `{"type":2,"map":[]}`), has("services")},
+		"sidecars":             {with("jobSidecarContainers", `{"a":"b"}`), has("services")},
+		"environment":          {with("actionsEnvironment", `{"name":"prod"}`), has("environment")},
+		"snapshot":             {with("snapshot", `{"type":0,"lit":"x"}`), has("snapshot")},
+		"null tokens":          {with("snapshot", `{"type":7,"line":1}`), func(m *Message) bool { return m.Features == nil }},
+		"matrix": {with("contextData.matrix", `{"t":5,"d":[{"k":"n","v":{"t":4,"n":2}},{"k":"N","v":{"t":3,"b":true}},{"k":"l","v":{"t":1,"a":[{"t":0,"s":"x"},null]}}]}`),
 			func(m *Message) bool {
 				return cmp.Equal(m.Matrix, map[string]any{"n": 2.0, "N": true, "l": []any{"x", nil}})
 			}},
-		"image step": {with(`"steps":[{"type":4,"reference":{"type":2,"image":"alpine:3"}}]`), func(m *Message) bool { return m.Steps[0].Image == "alpine:3" }},
-		"local step": {with(`"steps":[{"type":"Action","reference":{"type":"Repository","repositoryType":"self","path":"./x"}}]`),
+		"image step": {with("steps", `[{"type":4,"reference":{"type":2,"image":"alpine:3"}}]`), func(m *Message) bool { return m.Steps[0].Image == "alpine:3" }},
+		"local step": {with("steps", `[{"type":"Action","reference":{"type":"Repository","repositoryType":"self","path":"./x"}}]`),
 			func(m *Message) bool { return m.Steps[0].Action.Local }},
-		"background control":   {with(`"steps":[{"type":"backgroundStepControl","name":"w"}]`), func(m *Message) bool { return m.Steps[0].Name == "w" }},
-		"script is a bare one": {with(`"steps":[{"type":"action","reference":{"type":"script"},"inputs":{"type":2,"map":[{"Key":"script","Value":"id"}]}}]`), func(m *Message) bool { return m.Steps[0].Script == "id" }},
-		"secret job name":      {with(`"variables":{"system.github.job":{"value":"***","isSecret":true}}`), func(m *Message) bool { return m.Job == "" }},
+		"background control":   {with("steps", `[{"type":"backgroundStepControl","name":"w"}]`), func(m *Message) bool { return m.Steps[0].Name == "w" }},
+		"script is a bare one": {with("steps", `[{"type":"action","reference":{"type":"script"},"inputs":{"type":2,"map":[{"Key":"script","Value":"id"}]}}]`), func(m *Message) bool { return m.Steps[0].Script == "id" }},
+		"secret job name":      {with("variables", `{"system.github.job":{"value":"***","isSecret":true}}`), func(m *Message) bool { return m.Job == "" }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -220,7 +255,7 @@ func has(feature string) func(*Message) bool {
 
 func FuzzMessage(f *testing.F) {
 	f.Add(readLog(f))
-	f.Add([]byte(head + minimal + "\n"))
+	f.Add([]byte(head + minimal() + "\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := ReadMessage(bytes.NewReader(data), 1<<20)
 		if err != nil {

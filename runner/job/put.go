@@ -53,11 +53,11 @@ func (s *sources) facts(server string) statement.Facts {
 // proposed reports whether the code of the job may come from another repository, so that policy must see which. A head
 // repository that GitHub does not name stays empty, and is no one's.
 func (s *sources) proposed() bool {
-	return strings.HasPrefix(s.run.Event, "pull_request") || s.run.Event == "workflow_run"
+	return s.pullRequest() || s.run.Event == "workflow_run"
 }
 
-// factOrigins says who vouches for each fact. Ref and commit have GitHub's signature when there is a token; the commit
-// has GitHub's answer, too, when it is the run's head commit, which for a pull request it is not.
+// factOrigins says who vouches for each fact. Ref and commit have GitHub's signature when there is a token. Without one
+// they were compared with GitHub's run, but for a pull request, where that can only tell the commit, and rarely does.
 func (s *sources) factOrigins() map[string]statement.Origin {
 	o := map[string]statement.Origin{"server": statement.FromMeasured, "job": statement.FromMeasured, "jobMessage": statement.FromMeasured}
 	for _, name := range []string{
@@ -67,7 +67,9 @@ func (s *sources) factOrigins() map[string]statement.Origin {
 		o[name] = statement.FromGitHub
 	}
 	o["ref"], o["sha"] = statement.FromMeasured, statement.FromMeasured
-	if s.context("sha") == s.run.HeadSHA {
+	if !s.pullRequest() {
+		o["ref"], o["sha"] = statement.FromGitHub, statement.FromGitHub
+	} else if s.context("sha") == s.run.HeadSHA {
 		o["sha"] = statement.FromGitHub
 	}
 	if s.signed != nil {
