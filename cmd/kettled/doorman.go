@@ -45,6 +45,7 @@ func (d *frontDoor) serve(ctx context.Context, agent *runner.Agent, contains fun
 			}
 			return err
 		},
+		Spoiled: func(_ context.Context, why error) { agent.Spoil(why) },
 	}
 	return s.Serve(ctx, d.listener)
 }
