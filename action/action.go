@@ -127,30 +127,20 @@ func flags(args []string) (path string, rest []string, help bool, err error) {
 	return path, rest, false, nil
 }
 
-// started tells kettled that the hook runs. The hook has no output of its own.
+// started tells kettled that the hook runs. The hook has no output of its own, and it judges nothing: whatever a workflow's
+// author made of the environment, kettled must learn that the job has started.
 func (p *Program) started(ctx context.Context, d door.Client) error {
-	s := door.Started{Claims: p.claims(door.ClaimNames())}
+	s := door.Started{Claims: door.Claims{}}
+	for _, name := range door.ClaimNames() {
+		if v := p.Getenv(name); v != "" {
+			s.Claims[name] = v
+		}
+	}
 	url, token := p.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL"), p.Getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
-	switch {
-	case len(s.Claims) == 0:
-		return usagef("started is what the runner's started hook calls; no GITHUB_ or RUNNER_ variable is set")
-	case (url == "") != (token == ""):
-		return usagef("ACTIONS_ID_TOKEN_REQUEST_URL and ACTIONS_ID_TOKEN_REQUEST_TOKEN are set together or not at all")
-	case url != "":
+	if url != "" && token != "" {
 		s.IDToken = &door.IDToken{URL: url, Token: secret.New(token)}
 	}
 	return d.Started(ctx, s)
-}
-
-// claims collects the variables of a list that are set.
-func (p *Program) claims(names []string) door.Claims {
-	c := make(door.Claims)
-	for _, n := range names {
-		if v := p.Getenv(n); v != "" {
-			c[n] = v
-		}
-	}
-	return c
 }
 
 // status prints the state of the environment.
@@ -160,7 +150,7 @@ func (p *Program) status(ctx context.Context, d door.Client) error {
 		return err
 	}
 	var b strings.Builder
-	for _, line := range [][2]string{{"phase", s.Phase}, {"platform", s.Platform}, {"runner", s.Runner}, {"build", s.BuildID}} {
+	for _, line := range [][2]string{{"phase", s.Phase}, {"runner", s.Runner}, {"build", s.BuildID}, {"platform", s.Platform}} {
 		if line[1] != "" {
 			fmt.Fprintf(&b, "%-10s %s\n", line[0], oneLine(line[1]))
 		}

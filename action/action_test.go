@@ -165,7 +165,7 @@ func TestProvenanceLine(t *testing.T) {
 func TestLongChecksums(t *testing.T) {
 	t.Parallel()
 	in := inputs{workspace: "/w", temp: t.TempDir(), checksums: strings.Repeat("0  a\n", maxChecksums)}
-	if _, _, err := in.request(nil); err == nil {
+	if _, _, err := in.request(); err == nil {
 		t.Fatal("accepted")
 	}
 }

@@ -20,7 +20,7 @@ func (p *Program) attest(ctx context.Context, d door.Client) error {
 	if err != nil {
 		return err
 	}
-	request, cleanUp, err := in.request(p.claims([]string{"GITHUB_JOB", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"}))
+	request, cleanUp, err := in.request()
 	if err != nil {
 		return err
 	}

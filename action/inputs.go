@@ -114,9 +114,9 @@ func boolean(s, name string) (bool, error) {
 
 // request makes the request for kettled. Checksums that were given as text go into a file, which cleanUp removes: the
 // door carries names only.
-func (in inputs) request(claims door.Claims) (a door.Attest, cleanUp func(), err error) {
+func (in inputs) request() (a door.Attest, cleanUp func(), err error) {
 	a = door.Attest{
-		Workspace: in.workspace, Paths: in.paths, Name: in.name, Digest: in.digest, ArtifactsList: in.artifacts, Claims: claims,
+		Workspace: in.workspace, Paths: in.paths, Name: in.name, Digest: in.digest, ArtifactsList: in.artifacts,
 	}
 	cleanUp = func() {}
 	if in.checksums == "" {

@@ -134,7 +134,18 @@ func Parse(b []byte) (*Config, error) {
 // Digest is the SHA-256 of the file's bytes, as on the measured command line.
 func (c *Config) Digest() binding.Digest { return c.digest }
 
-var fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+// maxMiB is more than any machine has, and few enough to be counted in bytes.
+const maxMiB = 1 << 30
+
+var (
+	fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
+)
+
+// maxHost is the longest host name in bytes (RFC 1035, section 2.3.4, as text).
+const maxHost = 253
+
+func isHost(name string) bool { return len(name) <= maxHost && hostName.MatchString(name) }
 
 // Validate reports every fault.
 func (c *Config) Validate() error {
@@ -146,6 +157,7 @@ func (c *Config) Validate() error {
 	l := c.Sandbox.Limits
 	f.check(l.MemoryMiB > 0 && l.Processes > 0 && l.OutputMiB > 0 && l.FreezeTime > 0,
 		"sandbox.limits needs memoryMiB, processes, outputMiB and freezeTime above zero")
+	f.check(l.MemoryMiB <= maxMiB && l.OutputMiB <= maxMiB, "sandbox.limits: memoryMiB and outputMiB are at most %d", maxMiB)
 	f.check(c.Egress.BeforeDispatch == "github-only", `egress.beforeDispatch is %q, want "github-only"`, c.Egress.BeforeDispatch)
 	f.check(c.Egress.After == "none", `egress.after is %q, want "none"`, c.Egress.After)
 	f.check(fileName.MatchString(c.Policy), "policy %q is not a file name beside the configuration", c.Policy)
@@ -174,9 +186,9 @@ func (g GitHub) validate(f *faults) {
 	f.check(g.Scope == "repo" && slash && owner != "" && repo != "" && !strings.Contains(repo, "/") || g.Scope == "org" && !slash && owner != "",
 		"github.scope %q with target %q: want repo with owner/repository, or org with an organisation", g.Scope, g.Target)
 	f.check(g.RunnerGroup > 0, "github.runnerGroup is missing")
-	f.check(len(g.Labels) > 0 && len(g.Labels) <= 100, "github.labels needs 1 to 100 labels")
+	f.check(len(g.Labels) > 0 && len(g.Labels) <= 100 && !slices.Contains(g.Labels, ""), "github.labels needs 1 to 100 labels, none of them empty")
 	for _, h := range g.Hosts {
-		f.check(h != "" && h == strings.ToLower(h) && !strings.ContainsAny(h, "*/: "), "github.hosts: %q is not an exact host name", h)
+		f.check(isHost(h), "github.hosts: %q is not an exact host name", h)
 	}
 }
 
@@ -188,6 +200,7 @@ func (n Network) validate(f *faults) {
 		f.check(err == nil, "network.gateway %q is not an address", n.Gateway)
 	}
 	for host, addr := range n.Resolve {
+		f.check(isHost(host), "network.resolve: %q is not an exact host name", host)
 		_, err := netip.ParseAddr(addr)
 		f.check(err == nil, "network.resolve of %s: %q is not an address", host, addr)
 	}

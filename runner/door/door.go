@@ -8,7 +8,9 @@
 // duplicate keys and data after the value are refused.
 //
 // Guarantees: the server hands a request to its handler only after the peer check of its owner said yes, one request at
-// a time, and a peer that stalls is cut off. A refusal crosses the door unchanged in its five fields.
+// a time, and a peer that stalls is cut off; the handler's context ends when the peer goes away before its reply. The
+// owner learns of every request that was not understood or not answered. A refusal crosses the door unchanged in its five
+// fields.
 //
 // Trusts: the kernel's SO_PEERCRED and nothing that the peer says. What arrives in [Started] and [Attest] are claims.
 // It does not know what the claims mean, opens no files and holds no key. It imports only the standard library,
@@ -36,25 +38,24 @@ const (
 	MaxFrame    = 64 << 10 // bytes of JSON in a frame
 	MaxPaths    = 1024     // entries of Attest.Paths
 	MaxPathLen  = 4096     // bytes of one path, PATH_MAX of Linux
-	maxClaimLen = 4096     // bytes of one claim
+	maxClaimLen = 1024     // bytes of one claim
 	maxNameLen  = 1024     // bytes of a subject's name
+	maxURLLen   = 4096     // bytes of the ID token request URL
 	maxToken    = 16 << 10 // bytes of the ID token request token
 )
 
-// Claims are GITHUB_* and RUNNER_* variables as a process in the sandbox saw them. The job can forge them from its
-// first step on; before that they are what the runner set. Only the names in [ClaimNames] are carried.
+// Claims are GITHUB_* and RUNNER_* variables as the started hook saw them, before the job's first step: what the runner
+// set, in part from text of the workflow's author. Only the names in [ClaimNames] are carried.
 type Claims map[string]string
 
-// ClaimNames returns the names a request may carry: the values of the started hook's environment that name the job
-// (actions/runner GitHubContext.cs and RunnerContext.cs). Nothing secret is among them.
+// ClaimNames returns the names a request may carry: the values of the started hook's environment (actions/runner
+// GitHubContext.cs and RunnerContext.cs) that package job reads or holds against GitHub's answers. Nothing secret is
+// among them.
 func ClaimNames() []string {
 	return []string{
-		"GITHUB_ACTOR", "GITHUB_ACTOR_ID", "GITHUB_API_URL", "GITHUB_BASE_REF", "GITHUB_EVENT_NAME", "GITHUB_HEAD_REF",
-		"GITHUB_JOB", "GITHUB_REF", "GITHUB_REF_NAME", "GITHUB_REF_PROTECTED", "GITHUB_REF_TYPE", "GITHUB_REPOSITORY",
-		"GITHUB_REPOSITORY_ID", "GITHUB_REPOSITORY_OWNER", "GITHUB_REPOSITORY_OWNER_ID", "GITHUB_RUN_ATTEMPT",
-		"GITHUB_RUN_ID", "GITHUB_RUN_NUMBER", "GITHUB_SERVER_URL", "GITHUB_SHA", "GITHUB_TRIGGERING_ACTOR",
-		"GITHUB_WORKFLOW", "GITHUB_WORKFLOW_REF", "GITHUB_WORKFLOW_SHA", "GITHUB_WORKSPACE",
-		"RUNNER_ARCH", "RUNNER_ENVIRONMENT", "RUNNER_NAME", "RUNNER_OS", "RUNNER_TEMP",
+		"GITHUB_ACTOR_ID", "GITHUB_EVENT_NAME", "GITHUB_JOB", "GITHUB_REF", "GITHUB_REPOSITORY", "GITHUB_REPOSITORY_ID",
+		"GITHUB_REPOSITORY_OWNER_ID", "GITHUB_RUN_ATTEMPT", "GITHUB_RUN_ID", "GITHUB_SERVER_URL", "GITHUB_SHA",
+		"GITHUB_WORKFLOW_REF", "GITHUB_WORKFLOW_SHA", "GITHUB_WORKSPACE", "RUNNER_NAME",
 	}
 }
 
@@ -80,7 +81,6 @@ type Attest struct {
 	Checksums     string   `json:"checksums,omitempty"`
 	Digest        string   `json:"digest,omitempty"`
 	ArtifactsList string   `json:"artifactsList,omitempty"`
-	Claims        Claims   `json:"claims,omitempty"`
 }
 
 // Subject is one attested file: its name in the statement and its digest as lower-case hex of SHA-256.
@@ -143,16 +143,39 @@ func (s Started) check() error {
 	if err := s.Claims.check(); err != nil {
 		return err
 	}
-	if s.IDToken == nil {
+	return s.IDToken.check()
+}
+
+// tokenChars are those of a bearer token (RFC 6750, section 2.1).
+const tokenChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
+
+func (t *IDToken) check() error {
+	switch {
+	case t == nil:
 		return nil
-	}
-	if err := text("idToken.url", s.IDToken.URL, maxClaimLen); err != nil {
-		return err
-	}
-	if s.IDToken.URL == "" || s.IDToken.Token.Empty() {
+	case t.URL == "" || t.Token.Empty():
 		return malformed("idToken with url and token", "one of them empty")
+	case strings.Trim(t.Token.Reveal(), tokenChars) != "":
+		return malformed("idToken.token of the characters of a bearer token", "others")
+	case len(t.Token.Reveal()) > maxToken:
+		return malformed(fmt.Sprintf("idToken.token of at most %d bytes", maxToken), "a longer one")
 	}
-	return text("idToken.token", s.IDToken.Token.Reveal(), maxToken)
+	return text("idToken.url", t.URL, maxURLLen)
+}
+
+// carried is what of s the door can carry. What it cannot is dropped, not refused: a workflow's author chooses some of
+// these texts, and must not be able to keep the hook from knocking. kettled refuses where it misses something.
+func (s Started) carried() Started {
+	c := Started{Claims: Claims{}}
+	for _, name := range ClaimNames() {
+		if value, ok := s.Claims[name]; ok && text(name, value, maxClaimLen) == nil {
+			c.Claims[name] = value
+		}
+	}
+	if s.IDToken.check() == nil {
+		c.IDToken = s.IDToken
+	}
+	return c
 }
 
 func (a Attest) check() error {
@@ -181,10 +204,7 @@ func (a Attest) check() error {
 			return err
 		}
 	}
-	if err := text("name", a.Name, maxNameLen); err != nil {
-		return err
-	}
-	return a.Claims.check()
+	return text("name", a.Name, maxNameLen)
 }
 
 func filled(what, value string) error {

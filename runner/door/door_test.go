@@ -88,7 +88,7 @@ func goodStarted() Started {
 }
 
 func goodAttest() Attest {
-	return Attest{Workspace: "/w", Paths: []string{"dist/*"}, Name: "n", Claims: Claims{"GITHUB_RUN_ID": "7"}}
+	return Attest{Workspace: "/w", Paths: []string{"dist/*"}, Name: "n"}
 }
 
 func TestRoundTrip(t *testing.T) {
@@ -195,6 +195,45 @@ func TestNoDoor(t *testing.T) {
 	}
 }
 
+// TestHookAlwaysKnocks sends whatever a workflow's author could put into the hook's environment: what the door cannot
+// carry is left out, and the rest arrives.
+func TestHookAlwaysKnocks(t *testing.T) {
+	t.Parallel()
+	full := Started{Claims: Claims{}, IDToken: &IDToken{URL: strings.Repeat(`"`, maxURLLen), Token: secret.New(strings.Repeat("t", maxToken))}}
+	for _, name := range ClaimNames() {
+		full.Claims[name] = strings.Repeat(`"`, maxClaimLen)
+	}
+	for name, tc := range map[string]struct {
+		in   Started
+		want Claims
+	}{
+		"newline":       {Started{Claims: Claims{"GITHUB_REF": "a\nb", "GITHUB_RUN_ID": "7"}}, Claims{"GITHUB_RUN_ID": "7"}},
+		"escape":        {Started{Claims: Claims{"GITHUB_JOB": "\x1b[31m", "GITHUB_RUN_ID": "7"}}, Claims{"GITHUB_RUN_ID": "7"}},
+		"long":          {Started{Claims: Claims{"GITHUB_REF": strings.Repeat("a", maxClaimLen+1), "GITHUB_RUN_ID": "7"}}, Claims{"GITHUB_RUN_ID": "7"}},
+		"no UTF-8":      {Started{Claims: Claims{"GITHUB_REF": "\xff", "GITHUB_RUN_ID": "7"}}, Claims{"GITHUB_RUN_ID": "7"}},
+		"other name":    {Started{Claims: Claims{"GITHUB_TOKEN": "x", "GITHUB_RUN_ID": "7"}}, Claims{"GITHUB_RUN_ID": "7"}},
+		"half a token":  {Started{Claims: Claims{"GITHUB_RUN_ID": "7"}, IDToken: &IDToken{URL: "https://x"}}, Claims{"GITHUB_RUN_ID": "7"}},
+		"line in token": {Started{Claims: Claims{"GITHUB_RUN_ID": "7"}, IDToken: &IDToken{URL: "https://x", Token: secret.New("a\nb")}}, Claims{"GITHUB_RUN_ID": "7"}},
+		"largest":       {full, full.Claims},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := &handler{}
+			if err := (Client{Path: serve(t, &Server{Handler: h, Check: anyone})}).Started(t.Context(), tc.in); err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tc.want, h.started.Claims); d != "" || (h.started.IDToken != nil) != (name == "largest") {
+				t.Errorf("token %v, %s", h.started.IDToken, d)
+			}
+		})
+	}
+	spoiled := &spoils{}
+	c := Client{Path: serve(t, &Server{Handler: &handler{}, Check: anyone, Spoiled: spoiled.add})}
+	if err := c.Started(t.Context(), Started{}); !errors.Is(err, refusal.ErrMalformed) || spoiled.count() != 1 {
+		t.Errorf("knocked with nothing: %v, spoiled %d times", err, spoiled.count())
+	}
+}
+
 func TestStallingPeerIsCutOff(t *testing.T) {
 	t.Parallel()
 	path := serve(t, &Server{Handler: &handler{}, Check: anyone, ReadTimeout: 20 * time.Millisecond})
@@ -239,6 +278,12 @@ func TestBadRequests(t *testing.T) {
 		"two bodies":        `{"v":1,"op":"attest","attest":{"workspace":"/w","paths":["a"]},"started":{"claims":{"GITHUB_REF":"r"}}}`,
 		"no claims":         `{"v":1,"op":"started","started":{"claims":{}}}`,
 		"foreign claim":     `{"v":1,"op":"started","started":{"claims":{"GITHUB_TOKEN":"x"}}}`,
+		"unused claim":      `{"v":1,"op":"started","started":{"claims":{"GITHUB_HEAD_REF":"x"}}}`,
+		"claims to attest":  `{"v":1,"op":"attest","attest":{"workspace":"/w","paths":["a"],"claims":{"GITHUB_JOB":"b"}}}`,
+		"long claim":        `{"v":1,"op":"started","started":{"claims":{"GITHUB_REF":"` + strings.Repeat("a", 1025) + `"}}}`,
+		"blank in token":    `{"v":1,"op":"started","started":{"claims":{"GITHUB_REF":"r"},"idToken":{"url":"https://x","token":"x y"}}}`,
+		"long token":        `{"v":1,"op":"started","started":{"claims":{"GITHUB_REF":"r"},"idToken":{"url":"https://x","token":"` + strings.Repeat("a", 16385) + `"}}}`,
+		"long URL":          `{"v":1,"op":"started","started":{"claims":{"GITHUB_REF":"r"},"idToken":{"url":"` + strings.Repeat("a", 4097) + `","token":"x"}}}`,
 		"claim newline":     `{"v":1,"op":"started","started":{"claims":{"GITHUB_REF":"a\nb"}}}`,
 		"token without URL": `{"v":1,"op":"started","started":{"claims":{"GITHUB_REF":"r"},"idToken":{"url":"","token":"x"}}}`,
 		"nothing to attest": `{"v":1,"op":"attest","attest":{"workspace":"/w"}}`,
@@ -299,7 +344,7 @@ func TestWire(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := json.Marshal(tc.in)
+			got, err := encodeRequest(tc.in)
 			if err != nil || string(got) != tc.want {
 				t.Fatalf("got %s, %v", got, err)
 			}
@@ -382,7 +427,7 @@ func raw(t *testing.T, path string, body []byte) []byte {
 
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"v":1,"op":"status"}`))
-	f.Add([]byte(`{"v":1,"op":"attest","attest":{"workspace":"/w","paths":["dist/*"],"claims":{"GITHUB_JOB":"b"}}}`))
+	f.Add([]byte(`{"v":1,"op":"attest","attest":{"workspace":"/w","paths":["dist/*"]}}`))
 	f.Add([]byte(`{"v":1,"op":"started","started":{"claims":{"GITHUB_REF":"r"},"idToken":{"url":"https://x","token":"t"}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := parseRequest(data)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -23,7 +24,8 @@ type Peer struct {
 }
 
 // Handler answers requests. An error that holds a [refusal.Refusal] is sent as that refusal. Any other error is logged
-// and the connection closed without a word, so that nothing of kettled's inside reaches the sandbox.
+// and the connection closed without a word, so that nothing of kettled's inside reaches the sandbox. ctx ends when the
+// peer goes away, with a cause that says so: a handler that has not decided then must not decide any more.
 type Handler interface {
 	// Started is called when the started hook of the job runs; nil lets the job go on.
 	Started(ctx context.Context, s Started) error
@@ -46,6 +48,11 @@ type Server struct {
 	Check func(ctx context.Context, p Peer) error
 	// ReadTimeout bounds how long a peer may take to send its request; zero means five seconds.
 	ReadTimeout time.Duration
+	// Spoiled, when not nil, is told of every connection that did not end in the reply to a well-formed request: the peer
+	// could not be recognised, did not send a whole request or a malformed one, went away before the reply, or the handler
+	// gave none. The socket stands in the sandbox alone, so whoever spoils a request there is of the sandbox. It is called
+	// by Serve before the next connection is taken, and not when Serve's own context has ended.
+	Spoiled func(ctx context.Context, err error)
 	// Log gets what went wrong; nil discards. No content of a request is ever logged.
 	Log *slog.Logger
 }
@@ -67,22 +74,47 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 			}
 			return fmt.Errorf("accepting at the door: %w", err)
 		}
-		if err := s.serve(ctx, conn); err != nil {
-			s.log().WarnContext(ctx, "door request ended in an error", slog.Any("error", err))
-		}
+		s.serve(ctx, conn)
 	}
 }
 
-// serve handles one connection from its peer check to its reply.
-func (s *Server) serve(ctx context.Context, conn *net.UnixConn) error {
+// serve handles one connection and tells its owner when that was for nothing.
+func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close() //nolint:errcheck // the reply is written; nothing is left to lose.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	ok, err := s.answer(ctx, conn)
+	err := s.converse(ctx, conn)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	if len(refusal.All(err)) == 0 { // a refusal may quote what a peer sent
+		s.log().WarnContext(ctx, "door request ended in an error", slog.Any("error", err))
+	}
+	if s.Spoiled != nil {
+		s.Spoiled(ctx, err)
+	}
+}
+
+// converse goes from the peer check to the reply. It returns nil when a request was understood and answered, with a
+// refusal of the handler too.
+func (s *Server) converse(ctx context.Context, conn *net.UnixConn) error {
 	var refused *refusal.Refusal
+	r, err := s.request(ctx, conn)
+	if err != nil {
+		if errors.As(err, &refused) {
+			err = errors.Join(err, answer(conn, nil, refused))
+		}
+		return err
+	}
+	ok, err := s.handle(ctx, conn, r)
 	if err != nil && !errors.As(err, &refused) {
 		return err
 	}
+	return answer(conn, ok, refused)
+}
+
+// answer writes the reply.
+func answer(conn *net.UnixConn, ok any, refused *refusal.Refusal) error {
 	frame, err := encodeReply(ok, refused)
 	if err != nil {
 		return err
@@ -93,8 +125,8 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) error {
 	return writeFrame(conn, frame)
 }
 
-// answer checks the peer, reads its request and calls the handler.
-func (s *Server) answer(ctx context.Context, conn *net.UnixConn) (any, error) {
+// request checks the peer and reads its request.
+func (s *Server) request(ctx context.Context, conn *net.UnixConn) (*request, error) {
 	peer, err := peerOf(conn)
 	if err != nil {
 		return nil, err
@@ -113,17 +145,54 @@ func (s *Server) answer(ctx context.Context, conn *net.UnixConn) (any, error) {
 		return nil, fmt.Errorf("reading a request: %w", ctx.Err())
 	}
 	data, err := readFrame(conn)
+	if errors.Is(err, errFrameSize) {
+		return nil, malformed(errFrameSize.Error(), "another length").Because(err)
+	}
 	if err != nil {
-		if errors.Is(err, errFrameSize) {
-			return nil, malformed(errFrameSize.Error(), "another length").Because(err)
+		return nil, err
+	}
+	return parseRequest(data)
+}
+
+// Why a handler's context ends before the server's.
+var (
+	errGone   = errors.New("the peer went away before the reply")
+	errSecond = errors.New("the peer sent more than one request")
+)
+
+// handle calls the handler, whose context ends when the peer goes away. Then there is nobody to reply to.
+func (s *Server) handle(ctx context.Context, conn *net.UnixConn, r *request) (any, error) {
+	if err := conn.SetReadDeadline(time.Time{}); err != nil {
+		return nil, fmt.Errorf("setting the deadline: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watched := make(chan error, 1)
+	go func() {
+		err := watch(conn)
+		if err != nil {
+			cancel(err)
 		}
-		return nil, err
+		watched <- err
+	}()
+	ok, err := s.dispatch(ctx, r)
+	_ = conn.SetReadDeadline(time.Unix(1, 0)) // ends the watch; where it fails, so has the read
+	if gone := <-watched; gone != nil {
+		return nil, fmt.Errorf("answering %s: %w", r.Op, gone)
 	}
-	r, err := parseRequest(data)
-	if err != nil {
-		return nil, err
+	return ok, err
+}
+
+// watch returns when the peer hangs up or sends something, or nil when the read deadline passes.
+func watch(conn *net.UnixConn) error {
+	n, err := conn.Read(make([]byte, 1))
+	switch {
+	case n > 0:
+		return errSecond
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
 	}
-	return s.dispatch(ctx, r)
+	return errGone
 }
 
 func (s *Server) dispatch(ctx context.Context, r *request) (any, error) {

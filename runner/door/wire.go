@@ -3,6 +3,7 @@
 package door
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -52,6 +53,18 @@ type wireRefusal struct {
 	Want string       `json:"want"`
 	Got  string       `json:"got"`
 	Next string       `json:"next"`
+}
+
+// encodeRequest encodes one request. Characters of HTML stand for themselves, so that no text of the job's choice grows
+// to more than twice its length: the largest started request fits into a frame.
+func encodeRequest(r request) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(r); err != nil {
+		return nil, fmt.Errorf("encoding the request: %w", err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // parseRequest decodes and checks one request.

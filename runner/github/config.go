@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/bradleyfalzon/ghinstallation/v2"
 	gogithub "github.com/google/go-github/v60/github"
@@ -113,6 +114,13 @@ func (c Config) Validate() error {
 type Client struct {
 	api    *gogithub.Client
 	config Config
+	clock  clock
+}
+
+// clock is time, for tests to replace.
+type clock struct {
+	now   func() time.Time
+	sleep func(ctx context.Context, d time.Duration) error
 }
 
 // New makes a client.
@@ -133,7 +141,7 @@ func New(c Config) (*Client, error) {
 		return nil, fmt.Errorf("reading apiUrl: %w", err)
 	}
 	api.UserAgent = "kettled"
-	return &Client{api: api, config: c}, nil
+	return &Client{api: api, config: c, clock: clock{now: time.Now, sleep: sleep}}, nil
 }
 
 // authenticate adds the credential to every request.

@@ -79,8 +79,21 @@ func client(t *testing.T, srv *httptest.Server, change func(*Config)) *Client {
 			r.sleep = func(context.Context, time.Duration) error { return nil }
 		}
 	}
+	cl.clock = patience()
 	t.Cleanup(cl.Close)
 	return cl
+}
+
+// patience is a clock that only sleeping moves.
+func patience() clock {
+	now := time.Now()
+	return clock{
+		now: func() time.Time { return now },
+		sleep: func(ctx context.Context, d time.Duration) error {
+			now = now.Add(d)
+			return ctx.Err()
+		},
+	}
 }
 
 const runnersPath = "/api/v3/repos/acme/widget/actions/runners"
@@ -250,6 +263,12 @@ func TestRetry(t *testing.T) {
 		"403 without":               {"POST", 403, "", 1},
 		"503 on GET":                {"GET", 503, "", 2},
 		"503 on POST":               {"POST", 503, "", 1},
+		"502 on DELETE":             {"DELETE", 502, "", 2},
+		"503 on DELETE":             {"DELETE", 503, "", 2},
+		"504 on DELETE":             {"DELETE", 504, "", 2},
+		"500 on DELETE":             {"DELETE", 500, "", 1},
+		"no answer to DELETE":       {"DELETE", 0, "", 2},
+		"no answer to GET":          {"GET", 0, "", 2},
 		"Retry-After of an hour":    {"GET", 429, "3600", 1},
 		"Retry-After with nonsense": {"GET", 429, "soon", 2},
 		"404":                       {"GET", 404, "", 1},
@@ -265,6 +284,9 @@ func TestRetry(t *testing.T) {
 				}
 				if tc.header != "" {
 					w.Header().Set("Retry-After", tc.header)
+				}
+				if tc.status == 0 {
+					panic(http.ErrAbortHandler) // hangs up
 				}
 				w.WriteHeader(tc.status)
 			}}.serve(t)

@@ -4,10 +4,13 @@ package github
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/kettle/attest/runner/job/pinned"
 )
 
 // How patient the adapter is with a GitHub that is busy.
@@ -18,7 +21,7 @@ const (
 )
 
 // retry repeats a request that GitHub did not take: any request on 429 and on 403 with Retry-After, which GitHub sends
-// before it acts, and GET requests also on 502, 503 and 504.
+// before it acts, and GET and DELETE requests, which may be made twice, also on 502, 503, 504 and when there was no answer.
 type retry struct {
 	next  http.RoundTripper
 	sleep func(ctx context.Context, d time.Duration) error
@@ -29,15 +32,17 @@ func (t *retry) RoundTrip(r *http.Request) (*http.Response, error) {
 	backoff := firstWait
 	for try := 1; ; try++ {
 		resp, err := t.next.RoundTrip(r)
-		if err != nil || try == tries {
+		wait, again := pause(r, resp, backoff)
+		if err != nil {
+			wait, again = backoff, unanswered(r, err)
+		}
+		if try == tries || !again || wait > maxWait || (r.Body != nil && r.GetBody == nil) {
 			return resp, err
 		}
-		wait, again := pause(r, resp, backoff)
-		if !again || wait > maxWait || (r.Body != nil && r.GetBody == nil) {
-			return resp, nil
+		if resp != nil {
+			_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+			_ = resp.Body.Close()
 		}
-		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
-		_ = resp.Body.Close()
 		if err := t.sleep(r.Context(), wait); err != nil {
 			return nil, err
 		}
@@ -62,8 +67,21 @@ func rewind(r *http.Request) (*http.Request, error) {
 	return r, nil
 }
 
-// pause says whether a request may be repeated and after how long.
+// repeatable says that a request may reach GitHub twice (RFC 9110, section 9.2.2). PUT is not among those made.
+func repeatable(r *http.Request) bool {
+	return r.Method == http.MethodGet || r.Method == http.MethodDelete
+}
+
+// unanswered says whether a request without an answer may be repeated. What was refused here is refused again.
+func unanswered(r *http.Request, err error) bool {
+	return repeatable(r) && r.Context().Err() == nil && !errors.Is(err, pinned.ErrHost) && !errors.Is(err, pinned.ErrScheme)
+}
+
+// pause says whether an answered request may be repeated and after how long.
 func pause(r *http.Request, resp *http.Response, backoff time.Duration) (time.Duration, bool) {
+	if resp == nil {
+		return 0, false
+	}
 	after, err := strconv.Atoi(resp.Header.Get("Retry-After"))
 	told := err == nil && after >= 0
 	switch resp.StatusCode {
@@ -73,7 +91,7 @@ func pause(r *http.Request, resp *http.Response, backoff time.Duration) (time.Du
 			return 0, false
 		}
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		if r.Method != http.MethodGet {
+		if !repeatable(r) {
 			return 0, false
 		}
 	default:

@@ -87,8 +87,30 @@ func (c *Client) undo(ctx context.Context, id int64, why error) error {
 
 const cleanupTime = 30 * time.Second
 
-// Remove deletes a runner. A runner that is gone is no error; one that runs a job is [ErrBusy].
+// How long Remove asks again while GitHub takes the runner for busy, which it does for a while after the runner was
+// killed, and the longest pause in between.
+const (
+	busyTime  = 30 * time.Second
+	busyPause = 5 * time.Second
+)
+
+// Remove deletes a runner. A runner that is gone is no error; one that still runs a job half a minute later, or when ctx
+// ends, is [ErrBusy].
 func (c *Client) Remove(ctx context.Context, id int64) error {
+	end := c.clock.now().Add(busyTime)
+	for pause := firstWait; ; pause = min(2*pause, busyPause) {
+		err := c.remove(ctx, id)
+		if !errors.Is(err, ErrBusy) || c.clock.now().Add(pause).After(end) {
+			return err
+		}
+		if waitErr := c.clock.sleep(ctx, pause); waitErr != nil {
+			return errors.Join(err, waitErr)
+		}
+	}
+}
+
+// remove asks once.
+func (c *Client) remove(ctx context.Context, id int64) error {
 	var resp *gogithub.Response
 	var err error
 	if c.config.Scope == Org {

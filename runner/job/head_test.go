@@ -100,7 +100,7 @@ func TestForgedHead(t *testing.T) {
 			tc.change(w)
 			got, err := w.identifier(t).Identify(t.Context(), w.question)
 			if tc.ok {
-				if err != nil || got.Facts.Origins["ref"] != statement.FromGitHub {
+				if err != nil || got.Facts.Origins["sha"] != statement.FromGitHub {
 					t.Fatalf("got %+v, %v", got, err)
 				}
 				return

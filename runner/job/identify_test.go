@@ -253,7 +253,7 @@ func TestIdentifyWithoutToken(t *testing.T) {
 	}
 	f := got.Facts
 	if f.IdentitySource != statement.IdentityJobsAPI || got.Token != "" || f.JobWorkflowRef != "" ||
-		f.Origins["ref"] != statement.FromGitHub || f.Origins["sha"] != statement.FromGitHub {
+		f.Origins["ref"] != statement.FromMeasured || f.Origins["sha"] != statement.FromGitHub {
 		t.Errorf("got %+v", f)
 	}
 }
@@ -291,7 +291,7 @@ func TestPullRequests(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f := got.Facts; f.Event != tc.event || f.HeadRepositoryID != tc.want || f.Origins["sha"] != origin || f.Origins["ref"] != origin {
+			if f := got.Facts; f.Event != tc.event || f.HeadRepositoryID != tc.want || f.Origins["sha"] != origin || f.Origins["ref"] != statement.FromMeasured {
 				t.Fatalf("got %+v", f)
 			}
 		})

@@ -68,7 +68,7 @@ func (s *sources) factOrigins() map[string]statement.Origin {
 	}
 	o["ref"], o["sha"] = statement.FromMeasured, statement.FromMeasured
 	if !s.pullRequest() {
-		o["ref"], o["sha"] = statement.FromGitHub, statement.FromGitHub
+		o["sha"] = statement.FromGitHub // of the ref, GitHub's run does not tell whether it is a branch or a tag
 	} else if s.context("sha") == s.run.HeadSHA {
 		o["sha"] = statement.FromGitHub
 	}

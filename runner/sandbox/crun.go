@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // crun drives the container runtime for one container.
@@ -38,6 +40,16 @@ func (c crun) create(ctx context.Context, bundle string, output *os.File) (int, 
 		return 0, fmt.Errorf("reading the sandbox's first process: %w", err)
 	}
 	return pid, nil
+}
+
+// disown replaces the copy of the configuration that crun has made for its later commands, and which they need, by one
+// without the caller's variables. The first process does not read it: it has its own from before it was copied.
+func (c crun) disown(spec *specs.Spec) error {
+	file := filepath.Join(c.root, c.id, "config.json")
+	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
+		return nil // a crun that keeps none
+	}
+	return writeSpec(file, spec)
 }
 
 func (c crun) start(ctx context.Context) error { return c.run(ctx, nil, "start", c.id) }

@@ -233,6 +233,7 @@ func (a *attacker) network() {
 		_, err := unix.Socket(family, unix.SOCK_STREAM, 0)
 		a.try("socket "+name, err)
 	}
+	a.wideFamilies()
 	_, err := net.Dial("unix", "@kettle-test-outside")
 	a.try("abstract socket of the outside", err)
 	for _, address := range []string{"169.254.169.254:80", "10.0.2.2:80", "10.0.2.100:443", "1.1.1.1:53", "[fd00::1]:80"} {
@@ -245,6 +246,24 @@ func (a *attacker) network() {
 	_, err = net.LookupHost("example.com")
 	a.try("resolve a name that is not listed", err)
 	a.try("add an address", addAddress())
+}
+
+// wideFamilies hides the family of a socket below bits that the kernel does not look at. Only the filter answers
+// EAFNOSUPPORT to all of them: the kernel would ask a packet socket for CAP_NET_RAW first.
+func (a *attacker) wideFamilies() {
+	for name, family := range map[string]uintptr{
+		"AF_VSOCK": unix.AF_VSOCK, "AF_ALG": unix.AF_ALG, "AF_XDP": unix.AF_XDP, "AF_RDS": unix.AF_RDS, "AF_TIPC": unix.AF_TIPC,
+		"AF_PACKET": unix.AF_PACKET,
+	} {
+		for _, upper := range []uintptr{1 << 32, 1 << 63, 0xffffffff << 32} {
+			err := call(unix.SYS_SOCKET, upper|family, unix.SOCK_RAW, 0)
+			if !errors.Is(err, unix.EAFNOSUPPORT) {
+				fmt.Printf("socket %#x passed the filter: %v\n", upper|family, err)
+				err = nil
+			}
+			a.try(fmt.Sprintf("socket %s as %#x", name, upper|family), err)
+		}
+	}
 }
 
 // addAddress tries what only CAP_NET_ADMIN may: to bring an interface down (netdevice(7)).

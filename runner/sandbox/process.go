@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,6 +72,9 @@ func newOutput(to io.Writer) (*output, error) {
 	o := &output{read: r, write: w, to: to, copied: make(chan error, 1)}
 	go func() {
 		_, err := io.Copy(o.to, o.read)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = nil // see finish
+		}
 		if err != nil { // keep the sandbox running: its output is lost, not its job
 			_, _ = io.Copy(io.Discard, o.read)
 		}
@@ -82,9 +86,14 @@ func newOutput(to io.Writer) (*output, error) {
 // started closes kettled's own end for writing, so that the copy ends with the last process of the sandbox.
 func (o *output) started() error { return o.write.Close() }
 
-// finish waits for the copy. Every process that held the other end is gone when the first process of the pid namespace
-// has been reaped (pid_namespaces(7)).
+// drainTime is how long output is still copied after the sandbox's first process has ended.
+const drainTime = 2 * time.Second
+
+// finish ends the copy. The processes of the pid namespace are gone when its first one has been reaped
+// (pid_namespaces(7)), but the pipe's other end may have been passed to somebody else, whose end nobody waits for: what
+// is in the pipe is copied, and the rest is cut off after drainTime.
 func (o *output) finish() error {
+	_ = o.read.SetReadDeadline(time.Now().Add(drainTime)) // fails only when the copy has ended and closed it
 	if err := <-o.copied; err != nil {
 		return fmt.Errorf("writing the sandbox's output: %w", err)
 	}

@@ -137,7 +137,8 @@ func (s *Sandbox) Load(ctx context.Context, argv, env []string) (err error) {
 	if err := writeSpec(filepath.Join(bundle, "config.json"), s.config.spec(argv, full)); err != nil {
 		return err
 	}
-	// The configuration holds the runner's credential; crun has read it when it returns.
+	// The configuration holds the runner's credential; crun has read it when it returns. From then on the credential is
+	// in the memory of the sandbox's processes only.
 	defer func() { err = errors.Join(err, os.Remove(filepath.Join(bundle, "config.json"))) }()
 	out, err := newOutput(s.config.Output)
 	if err != nil {
@@ -148,6 +149,9 @@ func (s *Sandbox) Load(ctx context.Context, argv, env []string) (err error) {
 		return errors.Join(err, s.abandon(context.WithoutCancel(ctx)))
 	}
 	s.init = adopt(pid, out)
+	if err := s.crun.disown(s.config.spec(argv, fixedEnvironment[:])); err != nil {
+		return err
+	}
 	inside, err := s.cgroup.contains(pid)
 	if err != nil || !inside {
 		return errors.Join(fmt.Errorf("checking the sandbox's first process: it is not in %s", s.cgroup.path), err)

@@ -3,6 +3,8 @@
 package sandbox
 
 import (
+	"math"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -44,16 +46,20 @@ func seccomp() *specs.LinuxSeccomp {
 		fail(uint(unix.ENOSYS), absent[:]),
 	}
 	for _, flag := range namespaceFlags {
-		calls = append(calls, fail(uint(unix.EPERM), []string{"clone"},
-			specs.LinuxSeccompArg{Index: 0, Value: flag, ValueTwo: flag, Op: specs.OpMaskedEqual}))
+		calls = append(calls, fail(uint(unix.EPERM), []string{"clone"}, firstArgument(flag, flag)))
 	}
 	for _, family := range families {
-		calls = append(calls, fail(uint(unix.EAFNOSUPPORT), []string{"socket"},
-			specs.LinuxSeccompArg{Index: 0, Value: family, Op: specs.OpEqualTo}))
+		calls = append(calls, fail(uint(unix.EAFNOSUPPORT), []string{"socket"}, firstArgument(math.MaxUint32, family)))
 	}
 	return &specs.LinuxSeccomp{
 		DefaultAction: specs.ActAllow,
 		Architectures: []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32},
 		Syscalls:      calls,
 	}
+}
+
+// firstArgument matches a call by some bits of its first argument. A filter sees the whole 64-bit register, while the
+// kernel takes an int from its lower half, so that a comparison of all bits could be dodged by any of the upper ones.
+func firstArgument(mask, value uint64) specs.LinuxSeccompArg {
+	return specs.LinuxSeccompArg{Index: 0, Value: mask, ValueTwo: value, Op: specs.OpMaskedEqual}
 }

@@ -11,18 +11,13 @@ package sink
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"os"
-	"path"
 	"path/filepath"
 	"regexp"
-	"time"
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/runner"
@@ -34,9 +29,6 @@ var ErrConflict = errors.New("a file of this name with other content exists in t
 // names is what a file of a record may be called.
 var names = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
 
-// timeout bounds one PUT.
-const timeout = 60 * time.Second
-
 // Open makes the sink of a URL: file:///directory or https://host/path. roots, when not nil, replaces the system's
 // certificate roots.
 func Open(rawURL string, roots *x509.CertPool) (runner.Sink, error) {
@@ -44,10 +36,11 @@ func Open(rawURL string, roots *x509.CertPool) (runner.Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parsing sink URL: %w", err)
 	}
+	plain := u.User == nil && u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" && u.Opaque == ""
 	switch {
-	case u.Scheme == "file" && u.Host == "" && filepath.IsAbs(u.Path):
+	case plain && u.Scheme == "file" && u.Host == "" && filepath.IsAbs(u.Path) && filepath.Clean(u.Path) == u.Path:
 		return Directory(u.Path), nil
-	case u.Scheme == "https" && u.Host != "" && u.User == nil && u.RawQuery == "":
+	case plain && u.Scheme == "https" && u.Hostname() != "":
 		return newHTTP(u, roots), nil
 	}
 	return nil, fmt.Errorf("sink URL %q is neither file:///directory nor https://host/path", rawURL)
@@ -89,49 +82,4 @@ func (d Directory) Put(_ context.Context, environment binding.Digest, name strin
 		return fmt.Errorf("storing record file: %w", err)
 	}
 	return nil
-}
-
-type httpSink struct {
-	base   *url.URL
-	client *http.Client
-}
-
-var _ runner.Sink = (*httpSink)(nil)
-
-func newHTTP(base *url.URL, roots *x509.CertPool) *httpSink {
-	return &httpSink{base: base, client: &http.Client{
-		Timeout:       timeout,
-		Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
-}
-
-// Put implements [runner.Sink]. The server must answer 200, 201 or 204; 409 and 412 mean that other content exists.
-func (s *httpSink) Put(ctx context.Context, environment binding.Digest, name string, data []byte) error {
-	if !names.MatchString(name) {
-		return fmt.Errorf("record file name %q is not allowed", name)
-	}
-	u := *s.base
-	u.Path = path.Join(u.Path, environment.String(), name)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), bytes.NewReader(data))
-	if err != nil {
-		return fmt.Errorf("making sink request: %w", err)
-	}
-	req.Header.Set("Content-Type", "application/jsonl")
-	req.Header.Set("If-None-Match", "*")
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return fmt.Errorf("putting record file: %w", err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // the answer was read.
-	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)); err != nil {
-		return fmt.Errorf("reading the sink's answer: %w", err)
-	}
-	switch resp.StatusCode {
-	case http.StatusOK, http.StatusCreated, http.StatusNoContent:
-		return nil
-	case http.StatusConflict, http.StatusPreconditionFailed:
-		return fmt.Errorf("%s: %w", name, ErrConflict)
-	}
-	return fmt.Errorf("putting %s: the sink answered %s", name, resp.Status)
 }

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kettle/attest/attest/binding"
+)
+
+const good = `schema: kettle.config/v1
+github:
+  url: https://github.example
+  apiUrl: https://api.github.example:8443/api/v3
+  issuer: https://token.github.example
+  scope: repo
+  target: acme/widget
+  runnerGroup: 1
+  labels: [attested-cvm]
+  hosts: [github.example, api.github.example, token.github.example]
+  roots: [github-ca.pem]
+credential: {from: launcher}
+sandbox:
+  profile: strict
+  limits: {memoryMiB: 2048, processes: 1024, outputMiB: 4096, freezeTime: 60s}
+egress: {beforeDispatch: github-only, after: none}
+policy: policy.yaml
+sink:
+  url: https://records.example/records
+  roots: [sink-ca.pem]
+timeouts: {register: 60s, idle: 5m, job: 6h}
+platforms: {allowed: [snp, sim], roots: [simulator.pem]}
+network:
+  address: 10.0.2.15/24
+  gateway: 10.0.2.2
+  resolve: {github.example: 10.0.2.100}
+`
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	c, err := Parse([]byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Digest() != binding.Sum([]byte(good)) || c.Timeouts.Job != 6*time.Hour || c.Sandbox.Limits.FreezeTime != time.Minute || c.Network.Resolve["github.example"] != "10.0.2.100" {
+		t.Errorf("got %+v", c)
+	}
+	org := strings.NewReplacer("scope: repo", "scope: org", "acme/widget", "acme", "  roots: [github-ca.pem]\n", "", "  gateway: 10.0.2.2\n", "").Replace(good)
+	if _, err := Parse([]byte(org)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRefused breaks one thing at a time. Each error must name what is wrong.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ old, broken, says string }{
+		"other schema":          {"kettle.config/v1", "kettle.config/v2", "schema"},
+		"no schema":             {"schema: kettle.config/v1\n", "", "schema"},
+		"unknown key":           {"policy: policy.yaml", "policy: policy.yaml\nsecret: x", "secret"},
+		"unknown key below":     {"  scope: repo", "  scope: repo\n  token: x", "token"},
+		"key in other case":     {"policy:", "Policy:", "Policy"},
+		"key twice":             {"policy: policy.yaml", "policy: policy.yaml\npolicy: other.yaml", "already"},
+		"wrong type":            {"runnerGroup: 1", "runnerGroup: one", "line 8"},
+		"two documents":         {"schema:", "schema: kettle.config/v1\n---\nschema:", "document"},
+		"second document":       {"100}\n", "100}\n---\n{}\n", "document"},
+		"broken tail":           {"100}\n", "100}\n...\n}\n", "document"},
+		"no url":                {"  url: https://github.example\n", "", "github.url"},
+		"http url":              {"url: https://github.example\n", "url: http://github.example\n", "github.url"},
+		"user in url":           {"url: https://github.example\n", "url: https://u@github.example\n", "github.url"},
+		"query in apiUrl":       {"/api/v3", "/api/v3?x", "github.apiUrl"},
+		"fragment in issuer":    {"https://token.github.example", "https://token.github.example#x", "github.issuer"},
+		"no issuer":             {"  issuer: https://token.github.example\n", "", "github.issuer"},
+		"host of url missing":   {"hosts: [github.example, ", "hosts: [", "lacks the host of github.url"},
+		"no hosts":              {"  hosts: [github.example, api.github.example, token.github.example]\n", "", "lacks the host"},
+		"host in upper case":    {"hosts: [", "hosts: [Up.example, ", "host name"},
+		"wildcard host":         {"hosts: [", "hosts: ['*.example', ", "host name"},
+		"host with port":        {"hosts: [", "hosts: ['a.example:1', ", "host name"},
+		"host with path":        {"hosts: [", "hosts: [a.example/x, ", "host name"},
+		"host with line":        {"hosts: [", `hosts: ["a.example\n1.2.3.4 b.example", `, "host name"},
+		"host with dot at end":  {"hosts: [", "hosts: [a.example., ", "host name"},
+		"empty host":            {"hosts: [", "hosts: ['', ", "host name"},
+		"long host":             {"hosts: [", "hosts: [" + strings.Repeat("a.", 126) + "ab, ", "host name"},
+		"no scope":              {"  scope: repo\n", "", "scope"},
+		"enterprise":            {"scope: repo", "scope: enterprise", "scope"},
+		"repo without name":     {"acme/widget", "acme", "scope"},
+		"repo without owner":    {"acme/widget", "/widget", "scope"},
+		"repo too deep":         {"acme/widget", "acme/widget/x", "scope"},
+		"org with name":         {"scope: repo", "scope: org", "scope"},
+		"no target":             {"  target: acme/widget\n", "", "target"},
+		"no group":              {"  runnerGroup: 1\n", "", "runnerGroup"},
+		"negative group":        {"runnerGroup: 1", "runnerGroup: -1", "runnerGroup"},
+		"no labels":             {"[attested-cvm]", "[]", "labels"},
+		"empty label":           {"[attested-cvm]", "['']", "labels"},
+		"101 labels":            {"[attested-cvm]", "[" + strings.Repeat("l, ", 101) + "]", "labels"},
+		"root in a folder":      {"github-ca.pem", "../github-ca.pem", "roots file"},
+		"hidden root":           {"sink-ca.pem", ".sink-ca.pem", "roots file"},
+		"empty root":            {"simulator.pem", "''", "roots file"},
+		"no credential":         {"{from: launcher}", "{}", "credential.from"},
+		"credential elsewhere":  {"{from: launcher}", "{from: file}", "credential.from"},
+		"no profile":            {"  profile: strict\n", "", "sandbox.profile"},
+		"other profile":         {"profile: strict", "profile: docker", "sandbox.profile"},
+		"no memory":             {"memoryMiB: 2048, ", "", "sandbox.limits"},
+		"negative memory":       {"memoryMiB: 2048", "memoryMiB: -1", "sandbox.limits"},
+		"more memory than bits": {"memoryMiB: 2048", "memoryMiB: 9223372036854775807", "sandbox.limits"},
+		"no processes":          {"processes: 1024, ", "", "sandbox.limits"},
+		"no output":             {"outputMiB: 4096, ", "", "sandbox.limits"},
+		"more output than bits": {"outputMiB: 4096", "outputMiB: 8796093022208", "sandbox.limits"},
+		"no freeze time":        {", freezeTime: 60s", "", "sandbox.limits"},
+		"negative freeze time":  {"freezeTime: 60s", "freezeTime: -60s", "sandbox.limits"},
+		"no egress before":      {"beforeDispatch: github-only, ", "", "beforeDispatch"},
+		"open egress before":    {"github-only", "all", "beforeDispatch"},
+		"no egress after":       {", after: none", "", "egress.after"},
+		"open egress after":     {"after: none", "after: all", "egress.after"},
+		"no policy":             {"policy: policy.yaml\n", "", "policy"},
+		"policy elsewhere":      {"policy.yaml", "/policy.yaml", "policy"},
+		"no sink":               {"  url: https://records.example/records\n", "", "sink.url"},
+		"no register time":      {"register: 60s, ", "", "timeouts"},
+		"no idle time":          {"idle: 5m, ", "", "timeouts"},
+		"no job time":           {", job: 6h", "", "timeouts"},
+		"time without unit":     {"job: 6h", "job: 6", "time.Duration"},
+		"no platform":           {"allowed: [snp, sim], ", "", "platforms.allowed"},
+		"unknown platform":      {"[snp, sim]", "[snp, sgx]", "platform"},
+		"sim without roots":     {", roots: [simulator.pem]", "", "platforms.roots"},
+		"no address":            {"  address: 10.0.2.15/24\n", "", "network.address"},
+		"address of no network": {"10.0.2.15/24", "10.0.2.15", "network.address"},
+		"gateway by name":       {"gateway: 10.0.2.2", "gateway: gw.example", "network.gateway"},
+		"resolve a wildcard":    {"{github.example: 10", "{'*.example': 10", "network.resolve"},
+		"resolve to a name":     {"10.0.2.100}", "other.example}", "network.resolve"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if strings.Count(good, tc.old) < 1 {
+				t.Fatalf("nothing to break: %q", tc.old)
+			}
+			c, err := Parse([]byte(strings.Replace(good, tc.old, tc.broken, 1)))
+			if err == nil || c != nil {
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("%v does not say %q", err, tc.says)
+			}
+		})
+	}
+	for name, raw := range map[string]string{
+		"nothing": "", "a list": "[]", "a word": "x", "an empty object": "{}", "a comment": "# x\n", "no YAML": "\t{",
+		"too long": good + strings.Repeat("#", MaxFile),
+	} {
+		if _, err := Parse([]byte(raw)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// TestAllFaults shows an operator everything at once.
+func TestAllFaults(t *testing.T) {
+	t.Parallel()
+	_, err := Parse([]byte("schema: x\n"))
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, part := range []string{
+		"schema", "github.url", "github.apiUrl", "github.issuer", "github.scope", "github.runnerGroup", "github.labels", "credential.from",
+		"sandbox.profile", "sandbox.limits", "egress.beforeDispatch", "egress.after", "policy", "sink.url", "timeouts", "platforms.allowed", "network.address",
+	} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("nothing about %s", part)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(good))
+	f.Add([]byte("schema: kettle.config/v1\n"))
+	f.Add([]byte("a: &a [*a]\n"))
+	f.Add([]byte("<<: {schema: x}\n---\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := Parse(raw)
+		if err != nil {
+			if c != nil {
+				t.Fatal("a configuration and an error")
+			}
+			return
+		}
+		if c.Digest() != binding.Sum(raw) {
+			t.Fatal("another digest")
+		}
+		var again bytes.Buffer
+		if err := yaml.NewEncoder(&again).Encode(c); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Parse(again.Bytes()); err != nil {
+			t.Fatalf("refused what it accepted: %v\n%s", err, &again)
+		}
+	})
+}
