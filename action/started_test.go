@@ -21,8 +21,8 @@ func hook(t *testing.T, shell []string, program string) (*exec.Cmd, <-chan error
 	if err != nil {
 		t.Fatal(err)
 	}
-	const real = "/usr/lib/kettle/kettle-action"
-	if bytes.Count(text, []byte("\n"+real+" started && exit 0\n")) != 1 {
+	const actual = "/usr/lib/kettle/kettle-action"
+	if bytes.Count(text, []byte("\n"+actual+" started && exit 0\n")) != 1 {
 		t.Fatalf("the hook does not ask:\n%s", text)
 	}
 	dir := t.TempDir()
@@ -32,7 +32,7 @@ func hook(t *testing.T, shell []string, program string) (*exec.Cmd, <-chan error
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(script, bytes.ReplaceAll(text, []byte(real), []byte(fake)), 0o600); err != nil {
+	if err := os.WriteFile(script, bytes.ReplaceAll(text, []byte(actual), []byte(fake)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	out, in, err := os.Pipe() // read until the test wants no more, whoever holds the other end

@@ -129,7 +129,7 @@ func openWorkerLog(root string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the runner's logs: %w", err)
 	}
-	defer dir.Close() //nolint:errcheck // only read.
+	defer dir.Close()
 	entries, err := dir.ReadDir(-1)
 	if err != nil {
 		return nil, fmt.Errorf("listing the runner's logs: %w", err)

@@ -83,7 +83,7 @@ func (j *jail) Start(ctx context.Context, jit secret.String) error {
 	if err != nil {
 		return err
 	}
-	defer netns.Close() //nolint:errcheck // only named.
+	defer netns.Close()
 	if j.current, err = egress.Open(ctx, netns, j.gate); err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func TestOpenWorkerLog(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer f.Close() //nolint:errcheck // only read.
+			defer f.Close()
 			if text, err := io.ReadAll(f); err != nil || string(text) != "text" {
 				t.Errorf("read %q, %v", text, err)
 			}
@@ -172,7 +172,7 @@ func TestDoor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.close() //nolint:errcheck // closed twice below.
+	defer d.close()
 	info, err := os.Stat(filepath.Join(dir, "door.sock"))
 	if err != nil || info.Mode().Perm() != 0o666 {
 		t.Errorf("socket %v, %v", info, err)

@@ -31,7 +31,7 @@ func TestNeverPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, got := range map[string]string{
-		"log": log.String(), "json": string(encoded), "%v": fmt.Sprintf("%v", s), "%s": fmt.Sprintf("%s", s), "%q": fmt.Sprintf("%q", s),
+		"log": log.String(), "json": string(encoded), "%v": fmt.Sprintf("%v", s), "text": s.String(), "%q": fmt.Sprintf("%q", s),
 		"%x": fmt.Sprintf("%x", s), "%#v": fmt.Sprintf("%#v", s), "%+v of a struct": fmt.Sprintf("%+v", h),
 		"%#v of a struct": fmt.Sprintf("%#v", h), "error": fmt.Errorf("refused %v", h).Error(),
 	} {

@@ -85,7 +85,7 @@ func (s *httpSink) put(ctx context.Context, target string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errAgain, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // the status is what counts.
+	defer resp.Body.Close()
 	switch {
 	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusCreated, resp.StatusCode == http.StatusNoContent:
 		return nil
@@ -108,7 +108,7 @@ func (s *httpSink) holds(ctx context.Context, target string, data []byte) bool {
 	if err != nil {
 		return false
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing is left to read.
+	defer resp.Body.Close()
 	have, err := io.ReadAll(io.LimitReader(resp.Body, int64(len(data))+1))
 	return err == nil && resp.StatusCode == http.StatusOK && bytes.Equal(have, data)
 }

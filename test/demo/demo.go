@@ -57,7 +57,7 @@ func (d *demo) play(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	w, err := newWorld(s)
+	w, err := newWorld(s) //nolint:contextcheck // its servers end with shut, not with a request.
 	if err != nil {
 		return "", err
 	}

@@ -64,7 +64,7 @@ func (m *machine) run(ctx context.Context) (outcome string, digest [48]byte, err
 // follow speaks the launcher's side of the channel.
 func (m *machine) follow(ctx context.Context, vm *launch.VM) (string, error) {
 	control := vm.Control()
-	defer control.Close() //nolint:errcheck // the machine is gone.
+	defer control.Close()
 	l := channel.NewLauncher(control)
 	for {
 		msg, err := l.Next(ctx)
@@ -108,7 +108,7 @@ func altered(from, to string) error {
 	if err != nil {
 		return err
 	}
-	defer in.Close() //nolint:errcheck // only read.
+	defer in.Close()
 	out, err := os.Create(filepath.Clean(to))
 	if err != nil {
 		return err

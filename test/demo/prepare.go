@@ -181,5 +181,5 @@ func replace(path string, data []byte, mode os.FileMode) error {
 	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) { //nolint:gosec // the demo's own file.
 		return nil
 	}
-	return os.WriteFile(path, data, mode)
+	return os.WriteFile(path, data, mode) //nolint:gosec // the demo's own file.
 }

@@ -53,7 +53,7 @@ func (s *session) comment(text string) { s.print("# " + text + "\n") }
 
 func (s *session) print(text string) {
 	s.text.WriteString(text)
-	fmt.Fprint(s.out, text) //nolint:errcheck // a closed terminal does not change the outcome.
+	fmt.Fprint(s.out, text)
 }
 
 const (
