@@ -155,7 +155,9 @@ func (e *endorsement) checkShape(k keyKind) error {
 // checkSigned demands that the intermediate of r issued the certificate.
 func (e *endorsement) checkSigned(r Root) error {
 	if !bytes.Equal(e.cert.RawIssuer, r.ask.RawSubject) {
-		return brokenChain("an endorsement key issued by "+r.ask.Subject.CommonName, quote(e.cert.Issuer.CommonName))
+		fingerprint := r.Fingerprint()
+		return brokenChain(fmt.Sprintf("an endorsement key issued by %s under root sha256:%x…", r.ask.Subject.CommonName, fingerprint[:6]),
+			quote(e.cert.Issuer.CommonName)+" of another authority")
 	}
 	if err := e.cert.CheckSignatureFrom(r.ask); err != nil {
 		return brokenChain("an endorsement key signed by "+r.ask.Subject.CommonName, "another signature").Because(err)
