@@ -274,7 +274,7 @@ func (a *Agent) listen(ctx context.Context, reg Registration) error {
 			}
 			return nil
 		case why := <-a.spoiled:
-			return fmt.Errorf("%w: the sandbox spoke out of turn: %w", ErrNotDispatched, why)
+			return a.outOfTurn(ctx, why)
 		case r := <-a.attest:
 			r.reply(nil, refuse("a job that has been dispatched", "none yet", "use kettle/attest in a step of the job"))
 		case code := <-a.ports.Sandbox.Exited():

@@ -177,6 +177,10 @@ func TestEndings(t *testing.T) {
 			job:  func(_ *testing.T, _ context.Context, a *Agent, _ *world) { a.Spoil(boom) },
 			want: ErrNotDispatched,
 		},
+		"the hook goes before the sandbox stands still": {
+			world: func(w *world) { w.slow = func(context.Context) error { w.spoil(); return nil } },
+			want:  ErrNotDispatched, job: startedFails(ErrNotDispatched),
+		},
 		"quote of another machine at dispatch": {
 			world: func(w *world) {
 				w.appraise = func(n int) (Self, error) {
@@ -227,6 +231,7 @@ func TestEndings(t *testing.T) {
 				tc.world(w)
 			}
 			a := w.agent(tc.config)
+			w.spoil = func() { a.Spoil(boom) }
 			wait := run(t.Context(), a)
 			if tc.job != nil {
 				tc.job(t, t.Context(), a, w)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -40,6 +41,9 @@ func (a *Agent) dispatch(ctx context.Context, reg Registration, claims Claims) e
 
 // identify finds out which job this is, judges it, and binds it to the environment.
 func (a *Agent) identify(ctx context.Context, reg Registration, claims Claims) error {
+	if err := a.unspoiled(ctx); err != nil {
+		return err
+	}
 	nonce, err := newNonce()
 	if err != nil {
 		return err
@@ -55,7 +59,28 @@ func (a *Agent) identify(ctx context.Context, reg Registration, claims Claims) e
 		return err
 	}
 	a.env.forget() // before anything moves again
+	if err := a.unspoiled(ctx); err != nil { // the hook may have gone before the sandbox stood still
+		a.env.job = nil // nothing is said for it
+		return err
+	}
 	return nil
+}
+
+// unspoiled demands that nobody but the started hook, which still waits, has come to the door.
+func (a *Agent) unspoiled(ctx context.Context) error {
+	select {
+	case why := <-a.spoiled:
+		return a.outOfTurn(ctx, why)
+	default:
+		return nil
+	}
+}
+
+// outOfTurn ends an environment whose sandbox spoke before its job was bound. What it said is for the log: the journal
+// is public, and the words are the job's.
+func (a *Agent) outOfTurn(ctx context.Context, why error) error {
+	a.log.WarnContext(ctx, "out of turn at the door", slog.Any("error", why))
+	return fmt.Errorf("%w: the sandbox spoke out of turn at the door", ErrNotDispatched)
 }
 
 // still does something while the sandbox is frozen, and thaws it whatever happens.

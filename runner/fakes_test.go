@@ -43,6 +43,7 @@ type world struct {
 	slow                                                  func(ctx context.Context) error // of identifying
 	appraise                                              func(n int) (Self, error)       // of the n-th quote
 	hang                                                  string                          // file that the sink never takes
+	spoil                                                 func()                          // says something at the door
 }
 
 func newWorld(t *testing.T) *world {
