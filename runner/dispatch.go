@@ -58,7 +58,7 @@ func (a *Agent) identify(ctx context.Context, reg Registration, claims Claims) e
 	if err := a.env.bind(ctx, job, nonce, a.ports.Policy.Digest()); err != nil {
 		return err
 	}
-	a.env.forget() // before anything moves again
+	a.env.forget()                           // before anything moves again
 	if err := a.unspoiled(ctx); err != nil { // the hook may have gone before the sandbox stood still
 		a.env.job = nil // nothing is said for it
 		return err

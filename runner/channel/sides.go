@@ -119,9 +119,10 @@ func receive(ctx context.Context, s Stream) (w wire, err error) {
 	return w, err
 }
 
-// noEOF tells an end that came too early from one that was due.
+// noEOF tells an end that came too early from one that was due. A stream closed by the other side before its deadline
+// could be set has ended as well.
 func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
 		return fmt.Errorf("%w: the stream ended too early", io.ErrUnexpectedEOF)
 	}
 	return err
