@@ -116,13 +116,15 @@ func receive(ctx context.Context, s Stream) (w wire, err error) {
 		w, err = readFrame(s)
 		return err
 	})
+	if errors.Is(err, io.ErrClosedPipe) { // closed by the other side before the deadline could be set
+		err = io.EOF
+	}
 	return w, err
 }
 
-// noEOF tells an end that came too early from one that was due. A stream closed by the other side before its deadline
-// could be set has ended as well.
+// noEOF tells an end that came too early from one that was due.
 func noEOF(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: the stream ended too early", io.ErrUnexpectedEOF)
 	}
 	return err
