@@ -97,6 +97,7 @@ func Verify(ctx context.Context, req Request) (*Result, Trace, error) {
 		trace.fail(linkArtifact)
 		return nil, trace, err
 	}
+	defer idx.prepare(req.Roots, req.At)()
 	var best Trace
 	var bestErr error
 	for n, cand := range candidates {

@@ -124,7 +124,7 @@ func (c *chain) checkResponse() (found, error) {
 
 // checkQuote demands a genuine quote of a platform that reaches the policy's floor and is the one builder.id names.
 func (c *chain) checkQuote() (found, error) {
-	q, err := appraise.Verify(c.evidence, c.idx.endorsements, c.req.Roots, c.req.At)
+	q, err := c.idx.verified[c.evidence]()
 	if err != nil {
 		return found{}, err
 	}

@@ -34,7 +34,7 @@ func (c *chain) environmentStatement(payload binding.Digest, e *evidence.Collect
 	if err != nil {
 		return nil, err
 	}
-	q, err := appraise.Verify(e, c.idx.endorsements, c.req.Roots, c.req.At)
+	q, err := c.idx.verified[e]()
 	if err != nil {
 		return nil, err
 	}

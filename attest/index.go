@@ -8,17 +8,23 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/kettle/attest/attest/appraise"
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/statement"
 )
 
 // maxTries bounds the lines that are tried where several could be meant.
 const maxTries = 16
+
+// maxAtOnce bounds the quotes that are verified before anything asks for them.
+const maxAtOnce = 8
 
 // index finds statements and evidence by digest. Nothing in it is verified.
 type index struct {
@@ -29,6 +35,7 @@ type index struct {
 	evidence     map[binding.Digest]*evidence.Collection   // by line
 	quotes       map[binding.Digest][]*evidence.Collection // by the payload that they say they quote
 	endorsements [][]byte                                  // of all files
+	verified     map[*evidence.Collection]func() (*appraise.Quote, error)
 }
 
 // response is a RESPONSE statement and its place.
@@ -89,6 +96,22 @@ func (idx *index) addEvidence(e bundle.Evidence) {
 	if quoted, ok := appraise.UnverifiedPayloadDigest(e.Collection); ok {
 		idx.quotes[quoted] = append(idx.quotes[quoted], e.Collection)
 	}
+}
+
+// prepare makes each quote's verification something that happens once, when it is asked for. A bundle has three quotes,
+// each of which costs milliseconds: where there are few, all begin at once. wait returns when none runs any more.
+func (idx *index) prepare(roots []snp.Root, at time.Time) (wait func()) {
+	idx.verified = make(map[*evidence.Collection]func() (*appraise.Quote, error), len(idx.evidence))
+	for _, e := range idx.evidence {
+		idx.verified[e] = sync.OnceValues(func() (*appraise.Quote, error) { return appraise.Verify(e, idx.endorsements, roots, at) })
+	}
+	var running sync.WaitGroup
+	if len(idx.verified) <= maxAtOnce {
+		for _, verify := range idx.verified {
+			running.Go(func() { _, _ = verify() }) // whoever asks for the quote gets the error
+		}
+	}
+	return running.Wait
 }
 
 // signed gives the payload with this digest after checking that the key signed it.
