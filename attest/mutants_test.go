@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build mutants
+
 package attest_test
 
 import (
@@ -51,11 +53,8 @@ func survivors() map[string]string {
 }
 
 // TestMutants cuts one check after the other out of the verifier and demands that an attack then succeeds: no check is
-// without its test. It compiles the package some fifty times, so it runs only where KETTLE_MUTANTS is 1.
+// without its test. It compiles the package some fifty times, so it has a build tag of its own: go test -tags mutants -run TestMutants -timeout 50m ./attest.
 func TestMutants(t *testing.T) {
-	if os.Getenv("KETTLE_MUTANTS") != "1" {
-		t.Skip("slow; KETTLE_MUTANTS=1 runs it")
-	}
 	all := cuts()
 	for _, file := range []string{"chain.go", "environment.go"} {
 		all = append(all, comparisons(t, file)...)
