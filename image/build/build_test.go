@@ -41,6 +41,13 @@ func TestFindMirror(t *testing.T) {
 			return ""
 		}
 	}
+	script := "    my $mirror    = 'http://mirror.test/debian';\n    my $secmirror = 'https://mirror.test/security';\n    my $other = 'http://x.test';\n"
+	if got := scriptMirror(script, Mirror{}); got != (Mirror{"http://mirror.test/debian", "https://mirror.test/security"}) {
+		t.Errorf("mmdebstrap's own: %+v", got)
+	}
+	if got := scriptMirror(script, Mirror{Archive: "http://kept.test"}); got != (Mirror{"http://kept.test", "https://mirror.test/security"}) {
+		t.Errorf("what was found before: %+v", got)
+	}
 	got := FindMirror(t.Context(), env("KETTLE_DEBIAN_MIRROR", "http://mirror.test/debian/"))
 	if want := (Mirror{"http://mirror.test/debian", "http://mirror.test/debian-security"}); got != want {
 		t.Errorf("want %v, got %v", want, got)
@@ -86,13 +93,13 @@ func TestAptConfigTakesProxiesOnly(t *testing.T) {
 	dump := `Acquire "";
 Acquire::http "";
 Acquire::http::Proxy "http://proxy.test:3142";
-Acquire::https::Proxy::deb.debian.org "DIRECT";
+Acquire::https::Proxy::mirror.test "DIRECT";
 Acquire::Check-Valid-Until "false";
 Acquire::AllowInsecureRepositories "true";
 APT::Get::AllowUnauthenticated "true";
 `
 	got := aptConfig("/x", "/x/sources.list", dump)
-	for _, want := range []string{`Acquire::http::Proxy "http://proxy.test:3142";`, `Proxy::deb.debian.org "DIRECT";`, `Dir::Etc::parts "/x/etc/parts";`} {
+	for _, want := range []string{`Acquire::http::Proxy "http://proxy.test:3142";`, `Proxy::mirror.test "DIRECT";`, `Dir::Etc::parts "/x/etc/parts";`} {
 		if !strings.Contains(got, want) {
 			t.Errorf("want %s in %s", want, got)
 		}

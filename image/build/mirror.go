@@ -6,27 +6,26 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
 const (
 	suite   = "bookworm"
 	keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-
-	defaultMirror   = "http://deb.debian.org/debian"
-	defaultSecurity = "http://deb.debian.org/debian-security"
 )
 
 // Mirror is where Debian's packages come from. The archive's signatures decide what is accepted, not the address.
 type Mirror struct {
-	Archive  string // for example "http://deb.debian.org/debian"
-	Security string // for example "http://deb.debian.org/debian-security"
+	Archive  string // URL of the archive, whose path usually ends in /debian
+	Security string // URL of the security archive, usually in /debian-security
 }
 
 // FindMirror takes the mirror from KETTLE_DEBIAN_MIRROR and KETTLE_DEBIAN_SECURITY_MIRROR, else from this machine's own
-// apt sources when they hold Debian, else Debian's own. Without the second variable the security archive is the first
-// with "-security" at its end, as on Debian's own servers.
+// apt sources when they hold Debian, else what mmdebstrap would take. Without the second variable the security archive is
+// the first with "-security" at its end, as on Debian's own servers. What is not found stays empty, which a build refuses.
 func FindMirror(ctx context.Context, getenv func(string) string) Mirror {
 	m := Mirror{
 		Archive:  strings.TrimSuffix(getenv("KETTLE_DEBIAN_MIRROR"), "/"),
@@ -43,11 +42,29 @@ func FindMirror(ctx context.Context, getenv func(string) string) Mirror {
 			m = hostMirror(string(text), m)
 		}
 	}
-	if m.Archive == "" {
-		m.Archive = defaultMirror
+	if m.Archive != "" && m.Security != "" {
+		return m
 	}
-	if m.Security == "" {
-		m.Security = defaultSecurity
+	if path, err := exec.LookPath("mmdebstrap"); err == nil {
+		if script, err := os.ReadFile(path); err == nil { //nolint:gosec // the tool that is run next.
+			m = scriptMirror(string(script), m)
+		}
+	}
+	return m
+}
+
+// scriptDefault matches the two lines in which mmdebstrap, a Perl script, names its default archives.
+var scriptDefault = regexp.MustCompile(`(?m)^\s*my \$(mirror|secmirror)\s*=\s*'(https?://[^']+)';`)
+
+// scriptMirror takes from mmdebstrap's own text what is still missing.
+func scriptMirror(script string, m Mirror) Mirror {
+	for _, found := range scriptDefault.FindAllStringSubmatch(script, -1) {
+		switch {
+		case found[1] == "mirror" && m.Archive == "":
+			m.Archive = found[2]
+		case found[1] == "secmirror" && m.Security == "":
+			m.Security = found[2]
+		}
 	}
 	return m
 }
