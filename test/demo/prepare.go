@@ -64,14 +64,18 @@ func prepare(ctx context.Context, dir string, screen *screen) (*stage, error) {
 
 // programs builds what goes into the image and what judges it.
 func (s *stage) programs(ctx context.Context) error {
-	for pkg, path := range map[string]string{
-		"./cmd/kettled":                        "kettled",
-		"./cmd/kettle":                         "kettle",
-		"./cmd/kettle-action":                  "kettle-action",
-		"./internal/stubrunner/cmd/stubrunner": "runner/bin/Runner.Listener",
+	for pkg, program := range map[string]struct {
+		path string
+		vcs  string // a commit alone must not make a new root image
+	}{
+		"./cmd/kettled":                        {"kettled", "-buildvcs=auto"},
+		"./cmd/kettle":                         {"kettle", "-buildvcs=auto"},
+		"./cmd/kettle-action":                  {"kettle-action", "-buildvcs=false"},
+		"./internal/stubrunner/cmd/stubrunner": {"runner/bin/Runner.Listener", "-buildvcs=false"},
 	} {
-		if err := command(ctx, s.project, []string{"CGO_ENABLED=0"},
-			"go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(s.bin, path), pkg); err != nil {
+		err := command(ctx, s.project, []string{"CGO_ENABLED=0"},
+			"go", "build", "-trimpath", program.vcs, "-ldflags=-s -w", "-o", filepath.Join(s.bin, program.path), pkg)
+		if err != nil {
 			return err
 		}
 	}
