@@ -20,7 +20,7 @@ import (
 	"github.com/kettle/attest/runner/outputs"
 )
 
-const workspace = "/home/runner/work/widget"
+const workspace = "/home/runner/_work/widget"
 
 func limits() outputs.Limits {
 	return outputs.Limits{Subjects: 1024, Bytes: 8 << 30, Entries: 100_000, Time: time.Minute}
