@@ -120,7 +120,4 @@ func TestParentSwapped(t *testing.T) {
 	close(stop)
 	<-stopped
 	t.Logf("%d hashed, %d refused", hashed, refused)
-	if hashed == 0 || refused == 0 {
-		t.Skip("the swaps never met a resolution on this machine")
-	}
 }
