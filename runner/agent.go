@@ -12,6 +12,7 @@ import (
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/attest/statement"
 )
 
 // ErrNotDispatched ends an environment that never got its job.
@@ -24,7 +25,9 @@ const (
 	removeTime  = 2 * time.Minute
 	recordTime  = 90 * time.Second // one file of the record
 	askTime     = 30 * time.Second // GitHub's word on the conclusion
-	quoteTime   = 30 * time.Second // quoting and signing, beyond hashing
+	quoteTime   = 30 * time.Second // quoting and signing
+	hashTime    = 10 * time.Minute // hashing a snapshot, or outputs of a dead sandbox
+	lookTime    = 2 * time.Minute  // finding out what the job changed
 	answerGrace = 3 * time.Second  // for a refused job to show why, before its sandbox is killed
 )
 
@@ -33,17 +36,19 @@ const maxResponses = 64
 
 // Config is what the measured configuration says about one environment.
 type Config struct {
-	Name          string            // of the runner; fresh for each environment
-	Profile       string            // of the sandbox
-	Sandbox       string            // container runtime and version
-	Configuration binding.Digest    // SHA-256 of the configuration file
-	Image         binding.Digest    // digest of the root image as on the command line; zero when there is none
-	Packages      binding.Digest    // SHA-256 of the image's list of packages; zero when there is none
-	Software      map[string]string // program → version, of the image
-	Idle          time.Duration     // from listening to the started hook
-	Dispatch      time.Duration     // from the started hook to its answer
-	Job           time.Duration     // from dispatch to the end of the runner program
-	Freeze        time.Duration     // longest time that a sandbox stands still for one response
+	Name          string               // of the runner; fresh for each environment
+	Profile       string               // of the sandbox
+	Egress        statement.EgressMode // after dispatch
+	Pinned        []string             // hosts that the job may always reach
+	Sandbox       string               // container runtime and version
+	Configuration binding.Digest       // SHA-256 of the configuration file
+	Image         binding.Digest       // digest of the root image as on the command line; zero when there is none
+	Packages      binding.Digest       // SHA-256 of the image's list of packages; zero when there is none
+	Software      map[string]string    // program → version, of the image
+	Idle          time.Duration        // from listening to the started hook
+	Dispatch      time.Duration        // from the started hook to its answer
+	Job           time.Duration        // from dispatch to the end of the runner program
+	Freeze        time.Duration        // longest time that a sandbox stands still for one response
 }
 
 // Validate reports every fault.
@@ -51,7 +56,7 @@ func (c Config) Validate() error {
 	var errs []error
 	for name, bad := range map[string]bool{
 		"a name": c.Name == "", "a profile": c.Profile == "", "a sandbox": c.Sandbox == "",
-		"a configuration digest": c.Configuration.IsZero(), "software versions": len(c.Software) == 0,
+		"an egress mode": c.Egress == "", "pinned hosts": len(c.Pinned) == 0, "a configuration digest": c.Configuration.IsZero(), "software versions": len(c.Software) == 0,
 		"an idle time": c.Idle <= 0, "a dispatch time": c.Dispatch <= 0, "a job time": c.Job <= 0, "a freeze time": c.Freeze <= 0,
 	} {
 		if bad {
@@ -69,7 +74,8 @@ type Ports struct {
 	Sandbox    Sandbox
 	Identifier Identifier
 	Policy     Policy
-	Hasher     Hasher
+	Gate       Gate
+	Keeper     Keeper
 	Sink       Sink
 	Now        func() time.Time
 	Watch      func(Entry) // progress, in order
@@ -91,6 +97,7 @@ type Agent struct {
 
 	env       *environment // the run loop's
 	responses [][]byte     // bundle files, in order; the run loop's
+	deferred  []Outputs    // to be attested after the job has ended; the run loop's
 	exit      int          // the runner program's exit code; the run loop's
 
 	mu     sync.Mutex
@@ -111,7 +118,7 @@ func New(c Config, p Ports) (*Agent, error) {
 		return nil, err
 	}
 	if p.Device == nil || p.Appraiser == nil || p.Registrar == nil || p.Sandbox == nil || p.Identifier == nil ||
-		p.Policy == nil || p.Hasher == nil || p.Sink == nil || p.Now == nil {
+		p.Policy == nil || p.Gate == nil || p.Keeper == nil || p.Sink == nil || p.Now == nil {
 		return nil, errors.New("an environment needs all of its ports")
 	}
 	if p.Log == nil {

@@ -69,7 +69,7 @@ func TestOneJob(t *testing.T) {
 	if c, ok := final[binding.Final]; !ok || c.BuildID != testJob().Facts.BuildID() {
 		t.Error("no final statement for the build")
 	}
-	for _, name := range []string{"boot.intoto.jsonl", "dispatch.intoto.jsonl", "response-1.intoto.jsonl", "response-2.intoto.jsonl", "journal.jsonl"} {
+	for _, name := range []string{"boot.intoto.jsonl", "dispatch.intoto.jsonl", "response-1.intoto.jsonl", "response-2.intoto.jsonl", "changes.jsonl", "journal.jsonl"} {
 		if !slices.Contains(w.names(), name) {
 			t.Errorf("record lacks %s", name)
 		}
@@ -79,7 +79,9 @@ func TestOneJob(t *testing.T) {
 	}
 	want := []string{
 		"phase boot", "phase register", "register", "start", "phase listening", "phase dispatch", "freeze", "identify",
-		"allow", "thaw", "phase run", "phase respond", "freeze", "thaw", "phase run", "phase respond", "freeze", "thaw", "phase run",
+		"allow", "thaw", "open", "phase run",
+		"phase respond", "settle", "freeze", "hold", "thaw", "freeze", "thaw", "release", "phase run",
+		"phase respond", "settle", "freeze", "hold", "thaw", "freeze", "thaw", "release", "phase run",
 		"kill", "remove", "phase finish", "kill", "phase off",
 	}
 	if !slices.Equal(w.events, want) {

@@ -78,12 +78,12 @@ func BenchmarkRespond(b *testing.B) {
 	if err := e.bind(b.Context(), testJob(), binding.Digest{1}, binding.Digest{2}); err != nil {
 		b.Fatal(err)
 	}
-	a := &Agent{config: Config{Profile: "strict", Sandbox: "crun", Configuration: binding.Digest{3}}, env: e, ports: Ports{Policy: openPolicy{}}}
+	a := &Agent{config: Config{Profile: "strict", Sandbox: "crun", Configuration: binding.Digest{3}, Egress: statement.EgressNone}, env: e, ports: Ports{Policy: openPolicy{}, Gate: closedGate{}}}
 	subjects := []statement.Subject{{Name: "a", Digest: statement.SHA256(binding.Digest{4})}}
 	b.ResetTimer()
 	size := 0
 	for n := 1; b.Loop(); n++ {
-		r, err := e.respond(b.Context(), a.provenance(subjects, time.Now(), time.Now()), n%1000+1)
+		r, err := e.respond(b.Context(), a.provenance(capture{subjects: subjects, how: statement.OutputsSnapshot, at: time.Now()}), n%1000+1)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -121,3 +121,8 @@ type openPolicy struct{}
 
 func (openPolicy) Allow(statement.Facts, time.Time) error { return nil }
 func (openPolicy) Digest() binding.Digest                 { return binding.Digest{2} }
+
+type closedGate struct{}
+
+func (closedGate) Dispatched()             {}
+func (closedGate) Flows() []statement.Flow { return nil }

@@ -35,6 +35,7 @@ func (a *Agent) dispatch(ctx context.Context, reg Registration, claims Claims) e
 	if err != nil {
 		return err
 	}
+	a.ports.Gate.Dispatched()
 	a.note(func(s *Status) { s.BuildID = a.env.buildID })
 	return a.journal.Enter(Running, a.env.buildID)
 }

@@ -37,6 +37,8 @@ type world struct {
 	exited chan int
 
 	registerErr, startErr, identifyErr, allowErr, hashErr error
+	holdErr, settleErr, diskErr                           error
+	noSnapshot                                            bool
 	freezeErr, thawErr, killErr, quoteErr                 error
 	conclusion                                            string
 	freezeAfter                                           int                             // freezes that work
@@ -120,7 +122,32 @@ func (w *world) Remove(ctx context.Context, id int64) error {
 
 func (w *world) Start(context.Context, secret.String) error { w.note("start"); return w.startErr }
 func (w *world) Exited() <-chan int                         { return w.exited }
-func (w *world) Hosts() map[string]uint64                   { return map[string]uint64{"github.test": 7} }
+
+func (w *world) Dispatched() { w.note("open") }
+func (w *world) Flows() []statement.Flow {
+	return []statement.Flow{
+		{Host: "github.test", Port: 443, Protocol: "tls", Connections: 1, Sent: 7},
+		{Host: "mirror.test", Port: 80, Protocol: "http", Connections: 2, Received: 9},
+		{Host: "evil.test", Protocol: "dns", Refused: "not allowed", Connections: 3},
+	}
+}
+
+func (w *world) Leftovers() *statement.Processes {
+	return &statement.Processes{Count: 1, Names: []string{"sleep"}}
+}
+
+func (w *world) Changes(context.Context) (*statement.Disk, []byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.dead {
+		w.t.Error("looking at the disk while the sandbox lives")
+	}
+	if w.diskErr != nil {
+		return nil, nil, w.diskErr
+	}
+	list := []byte("{}\n")
+	return &statement.Disk{Created: 1, Complete: true, List: binding.Sum(list)}, list, nil
+}
 
 func (w *world) Freeze(context.Context) error {
 	w.set(&w.frozen, true)
@@ -182,18 +209,43 @@ func (w *world) Conclusion(context.Context, statement.Facts) (string, error) {
 func (w *world) Allow(statement.Facts, time.Time) error { w.note("allow"); return w.allowErr }
 func (w *world) Digest() binding.Digest                 { return binding.Sum([]byte("policy")) }
 
-func (w *world) Hash(_ context.Context, o Outputs) ([]statement.Subject, error) {
-	w.mu.Lock()
-	frozen := w.frozen
-	w.mu.Unlock()
-	if !frozen {
-		w.t.Error("hashing while the sandbox runs")
+func (w *world) Settle(context.Context) error { w.note("settle"); return w.settleErr }
+
+func (w *world) Hold(_ context.Context, o Outputs) (Held, error) {
+	w.note("hold")
+	if !w.still() {
+		w.t.Error("holding outputs while the sandbox runs")
 	}
-	if w.hashErr != nil {
-		return nil, w.hashErr
+	if w.holdErr != nil {
+		return nil, w.holdErr
 	}
-	return []statement.Subject{{Name: o.Paths[0], Digest: statement.SHA256(sha256.Sum256([]byte(o.Paths[0])))}}, nil
+	return held{w, o}, nil
 }
+
+func (w *world) still() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.frozen || w.dead }
+
+// held are outputs in the world.
+type held struct {
+	w *world
+	o Outputs
+}
+
+func (h held) Snapshot() bool { return !h.w.noSnapshot }
+
+func (h held) Hash(context.Context) ([]statement.Subject, error) {
+	if h.w.still() == h.Snapshot() && !h.w.dead {
+		h.w.t.Errorf("hashing with a snapshot %v while the sandbox stands still %v", h.Snapshot(), h.w.still())
+	}
+	h.w.mu.Lock()
+	dead := h.w.dead
+	h.w.mu.Unlock()
+	if h.w.hashErr != nil && !dead {
+		return nil, h.w.hashErr
+	}
+	return []statement.Subject{{Name: h.o.Paths[0], Digest: statement.SHA256(sha256.Sum256([]byte(h.o.Paths[0])))}}, nil
+}
+
+func (h held) Release() error { h.w.note("release"); return nil }
 
 func (w *world) Put(ctx context.Context, _ binding.Digest, name string, data []byte) error {
 	if name == w.hang {
@@ -221,7 +273,7 @@ func (w *world) names() []string {
 func (w *world) agent(change func(*Config)) *Agent {
 	w.t.Helper()
 	c := Config{
-		Name: "kettle-1", Profile: "strict", Sandbox: "crun 1.8.1", Configuration: binding.Sum([]byte("config")),
+		Name: "kettle-1", Profile: "strict", Sandbox: "crun 1.8.1", Egress: statement.EgressAllow, Pinned: []string{"github.test"}, Configuration: binding.Sum([]byte("config")),
 		Image: binding.Sum([]byte("root")), Software: map[string]string{"kettled": "test"},
 		Idle: time.Minute, Dispatch: time.Minute, Job: time.Minute, Freeze: time.Minute,
 	}
@@ -229,7 +281,7 @@ func (w *world) agent(change func(*Config)) *Agent {
 		change(&c)
 	}
 	a, err := New(c, Ports{
-		Device: w, Appraiser: w, Registrar: w, Sandbox: w, Identifier: w, Policy: w, Hasher: w, Sink: w, Now: time.Now,
+		Device: w, Appraiser: w, Registrar: w, Sandbox: w, Identifier: w, Policy: w, Gate: w, Keeper: w, Sink: w, Now: time.Now,
 		Watch: func(e Entry) { w.note("phase " + string(e.Phase)) },
 	})
 	if err != nil {

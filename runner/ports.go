@@ -4,6 +4,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/kettle/attest/attest/binding"
@@ -65,8 +66,18 @@ type Sandbox interface {
 	Thaw(ctx context.Context) error
 	// Kill ends every process of the sandbox and returns only when none is left. It may be called in any state.
 	Kill(ctx context.Context) error
-	// Hosts tells what crossed the gate so far: bytes by host.
-	Hosts() map[string]uint64
+	// Leftovers are the processes that still ran when the sandbox was killed; nil when there were none.
+	Leftovers() *statement.Processes
+	// Changes says what the job changed of the image's files, with the list itself. The sandbox is dead.
+	Changes(ctx context.Context) (*statement.Disk, []byte, error)
+}
+
+// Gate is the only way between sandbox and network. Until [Gate.Dispatched] it passes the pinned hosts alone.
+type Gate interface {
+	// Dispatched lets through what the measured configuration allows the job, from now on.
+	Dispatched()
+	// Flows tells what crossed the gate so far and what it refused, in order.
+	Flows() []statement.Flow
 }
 
 // Claims is what the started hook said. Every value is a claim; the identifier checks them against GitHub.
@@ -109,10 +120,27 @@ type Policy interface {
 	Digest() binding.Digest
 }
 
-// Hasher computes the digests of outputs, while the sandbox is frozen.
-type Hasher interface {
-	Hash(ctx context.Context, o Outputs) ([]statement.Subject, error)
+// Keeper holds outputs still.
+type Keeper interface {
+	// Settle has what the job wrote reach its disk, so that holding it takes little time. It is called before a freeze.
+	Settle(ctx context.Context) error
+	// Hold finds the outputs and holds them. The sandbox stands still, or is dead.
+	Hold(ctx context.Context, o Outputs) (Held, error)
 }
+
+// Held are the outputs of one request.
+type Held interface {
+	// Snapshot reports whether they stay as they are when the sandbox runs again. If not, the sandbox has to stand still
+	// until Hash has returned.
+	Snapshot() bool
+	// Hash computes their digests. An error that matches [ErrOverBudget] means that more time would have helped.
+	Hash(ctx context.Context) ([]statement.Subject, error)
+	// Release lets go of them.
+	Release() error
+}
+
+// ErrOverBudget is matched by the refusal of outputs that cannot be hashed while a sandbox stands still.
+var ErrOverBudget = errors.New("hashing takes longer than a sandbox may stand still")
 
 // Outputs says which outputs to attest: paths and names, never digests to trust.
 type Outputs struct {

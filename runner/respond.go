@@ -4,40 +4,37 @@ package runner
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
-	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/statement"
 )
 
+// errEnding answers a request that ends the environment. Why is for the operator.
+var errEnding = errors.New("the environment ends: it cannot attest any more")
+
 // respond attests outputs. err answers the request; fatal ends the environment, because the sandbox could not be
 // frozen or thawed, or the secure processor failed. Only what the job asked for can be refused and asked for again.
 func (a *Agent) respond(ctx context.Context, o Outputs) (resp *Response, err, fatal error) {
-	if len(a.responses) >= maxResponses {
+	if len(a.responses)+len(a.deferred) >= maxResponses {
 		return nil, refuse(fmt.Sprintf("at most %d responses for one job", maxResponses), "one more", "attest more files in one step"), nil
 	}
 	if err := a.journal.Enter(Respond, ""); err != nil {
 		return nil, err, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.config.Freeze+quoteTime)
-	defer cancel()
-	var refused error
-	fatal = a.still(ctx, func() (err error) {
-		resp, refused, err = a.frozen(ctx, o)
-		return err
-	})
+	if o.Workspace == "" {
+		o.Workspace = a.env.job.Workspace
+	}
+	resp, refused, fatal := a.attestAlive(ctx, o)
 	if fatal != nil {
 		return nil, errEnding, fmt.Errorf("attesting outputs: %w", fatal)
 	}
 	reason := "nothing attested"
 	if refused == nil {
-		a.responses = append(a.responses, resp.Bundle)
-		a.note(func(s *Status) { s.Responses = len(a.responses) })
+		a.keep(resp)
 		reason = fmt.Sprintf("response %d, %d subjects", resp.Sequence, len(resp.Subjects))
 	}
 	if jerr := a.journal.Enter(Running, reason); jerr != nil {
@@ -46,148 +43,135 @@ func (a *Agent) respond(ctx context.Context, o Outputs) (resp *Response, err, fa
 	return resp, refused, nil
 }
 
-// errEnding answers a request that ends the environment. Why is for the operator.
-var errEnding = errors.New("the environment ends: it cannot attest any more")
-
-// frozen hashes, quotes, signs and erases the key. The caller holds the sandbox still.
-func (a *Agent) frozen(ctx context.Context, o Outputs) (resp *Response, refused, err error) {
-	if o.Workspace == "" {
-		o.Workspace = a.env.job.Workspace
-	}
-	begin := a.ports.Now()
-	subjects, err := a.ports.Hasher.Hash(ctx, o)
-	if r := (*refusal.Refusal)(nil); errors.As(err, &r) {
-		return nil, err, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	resp, err = a.env.respond(ctx, a.provenance(subjects, begin, a.ports.Now()), len(a.responses)+1)
-	return resp, nil, err
+func (a *Agent) keep(resp *Response) {
+	a.responses = append(a.responses, resp.Bundle)
+	a.note(func(s *Status) { s.Responses = len(a.responses) })
 }
 
-// provenance says how the outputs were made. No field of it comes from inside the sandbox but the names of the
-// subjects; every field's origin is in it.
-func (a *Agent) provenance(subjects []statement.Subject, frozen, hashed time.Time) *statement.Provenance {
-	e, c, job := a.env, a.config, a.env.job
-	p := &statement.Provenance{
-		Subjects: subjects, BuilderID: statement.BuilderID(e.self.Instance.Platform, c.Profile), BuilderVersion: c.Software,
-		BuilderDependencies: a.builderDependencies(), External: job.External, Dependencies: job.Dependencies,
-		InvocationID: e.buildID, StartedOn: e.began, FinishedOn: hashed,
-		Internal: statement.InternalParameters{
-			GitHub: job.GitHub,
-			Kettle: statement.KettleParameters{
-				Platform: e.self.Instance.Platform, Profile: c.Profile, Sandbox: c.Sandbox,
-				IdentitySource: job.Facts.IdentitySource, EnvironmentKey: e.keyID, Configuration: c.Configuration,
-				Policy: a.ports.Policy.Digest(), Dispatch: binding.Sum(e.dispatch.payload),
-				Egress: statement.Egress{Mode: "github-only"}, FrozenMillis: hashed.Sub(frozen).Milliseconds(),
-				Origins: job.Origins, Steps: job.Steps,
-			},
-		},
+// attestAlive attests outputs of a running job. The sandbox stands still twice: while the outputs are held, and while a
+// statement key exists. What is held without a snapshot has to be hashed in between, and then it stands still once.
+func (a *Agent) attestAlive(ctx context.Context, o Outputs) (resp *Response, refused, fatal error) {
+	if err := a.ports.Keeper.Settle(ctx); err != nil { // the freeze then takes longer, no more
+		a.log.WarnContext(ctx, "settling the disk", slog.Any("error", err))
 	}
-	return p
+	c := capture{how: statement.OutputsSnapshot}
+	defer c.release(&fatal)
+	stand, cancel := context.WithTimeout(ctx, a.config.Freeze+quoteTime)
+	defer cancel()
+	fatal = a.still(stand, func() error {
+		err := a.hold(stand, &c, o)
+		if err = judge(err, &refused); err != nil || refused != nil || c.how == statement.OutputsSnapshot {
+			return err
+		}
+		resp, err = a.sign(stand, c)
+		return err
+	})
+	if errors.Is(refused, ErrOverBudget) {
+		a.deferred = append(a.deferred, o)
+		refused = afterTheEnd(refused)
+	}
+	if fatal != nil || refused != nil || resp != nil {
+		return resp, refused, fatal
+	}
+	hashing, cancelHash := context.WithTimeout(ctx, hashTime)
+	defer cancelHash()
+	if fatal = judge(c.hash(hashing), &refused); fatal != nil || refused != nil {
+		return nil, refused, fatal
+	}
+	stand, cancelSign := context.WithTimeout(ctx, quoteTime)
+	defer cancelSign()
+	fatal = a.still(stand, func() (err error) {
+		resp, err = a.sign(stand, c)
+		return err
+	})
+	return resp, nil, fatal
 }
 
-// builderDependencies names what the builder itself was made of.
-func (a *Agent) builderDependencies() []statement.ResourceDescriptor {
-	deps := []statement.ResourceDescriptor{
-		{Name: "launch-measurement", Digest: statement.DigestSet{"sevSnpMeasurement": hex.EncodeToString(a.env.self.Measurement[:])}},
-	}
-	if !a.config.Image.IsZero() {
-		deps = append(deps, statement.ResourceDescriptor{
-			Name: "root-image", Digest: statement.DigestSet{"kettleRoot": a.config.Image.String()},
-		})
-	}
-	if !a.config.Packages.IsZero() {
-		deps = append(deps, statement.ResourceDescriptor{Name: "image-packages", Digest: statement.SHA256(a.config.Packages)})
-	}
-	return deps
-}
-
-// finish kills what is left, quotes the FINAL statement and delivers the record.
-func (a *Agent) finish(ctx context.Context, reason string) error {
-	if err := a.journal.Enter(Finish, reason); err != nil {
+// hold captures outputs while the sandbox stands still, and hashes them as well when nothing else holds them.
+func (a *Agent) hold(ctx context.Context, c *capture, o Outputs) error {
+	c.at = a.ports.Now()
+	defer func() { c.frozen = a.ports.Now().Sub(c.at) }()
+	if err := c.hold(ctx, a.ports.Keeper, o); err != nil {
 		return err
 	}
-	if a.env == nil { // it never booted: there is no name to deliver a record under
-		return a.journal.Enter(Off, "")
+	if c.held.Snapshot() {
+		return nil
 	}
-	a.env.forget()
-	final, err := a.final(ctx)
-	err = errors.Join(err, a.deliver(ctx, final))
-	outcome := "record delivered"
-	if err != nil {
-		outcome = err.Error()
-	}
-	return errors.Join(err, a.journal.Enter(Off, outcome), a.put(ctx, "journal.jsonl", a.journal.Bytes))
+	c.how = statement.OutputsFrozen
+	return c.hash(ctx)
 }
 
-// final quotes the FINAL statement, if there was a job and its sandbox is certainly dead.
-func (a *Agent) final(ctx context.Context) ([]byte, error) {
-	if a.env.job == nil {
-		return nil, nil
-	}
-	if err := a.kill(ctx); err != nil {
-		return nil, err
-	}
-	conditions := a.conclude(ctx)
-	ctx, cancel := context.WithTimeout(ctx, quoteTime)
+// afterTheEnd tells a job that its outputs are too large for now.
+func afterTheEnd(why error) error {
+	r := refuse("outputs that can be hashed while the job stands still", "more than that",
+		"attest smaller files in this step; these are attested when the job has ended, in the operator's record")
+	return r.Because(why)
+}
+
+// afterwards attests what could not be hashed while the sandbox stood still. It is dead now, and the answer goes to the
+// record alone: nobody is left who asked.
+func (a *Agent) afterwards(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, hashTime+quoteTime)
 	defer cancel()
-	rec, err := a.env.finalise(ctx, conditions)
-	if err != nil {
-		return nil, err
-	}
-	return rec.lines(), nil
-}
-
-// conclude says how the job ended. Only GitHub's word "success" is a finished job; an unknown ending is a failure.
-func (a *Agent) conclude(ctx context.Context) statement.FinalConditions {
-	c := statement.FinalConditions{
-		Outcome: "failed", ConclusionOrigin: statement.FromJob, RunnerExit: a.exit, Responses: len(a.responses),
-		Hosts: a.ports.Sandbox.Hosts(), FinishedOn: a.ports.Now(),
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	conclusion, err := a.ports.Identifier.Conclusion(ctx, a.env.job.Facts)
-	if err != nil {
-		a.log.WarnContext(ctx, "conclusion unknown", slog.Any("error", err))
-		return c
-	}
-	switch c.Conclusion = conclusion; conclusion {
-	case "success":
-		c.Outcome = "finished"
-	case "cancelled":
-		c.Outcome = "cancelled"
-	}
-	return c
-}
-
-// deliver puts the statements of the environment into the sink, for failed and cancelled jobs too. The final statement
-// goes first: it is the one that nobody else has.
-func (a *Agent) deliver(ctx context.Context, final []byte) error {
 	var errs []error
-	put := func(name string, data []byte) {
-		if len(data) > 0 {
-			errs = append(errs, a.put(ctx, name, func() []byte { return data }))
+	for _, o := range a.deferred {
+		resp, err := a.attestDead(ctx, o)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("attesting outputs after the end of the job: %w", err))
+			continue
 		}
-	}
-	put("final.intoto.jsonl", final)
-	put("boot.intoto.jsonl", a.env.boot.lines())
-	if a.env.job != nil {
-		put("dispatch.intoto.jsonl", a.env.dispatch.lines())
-	}
-	for i, bundle := range a.responses {
-		put(fmt.Sprintf("response-%d.intoto.jsonl", i+1), bundle)
+		a.keep(resp)
 	}
 	return errors.Join(errs...)
 }
 
-// put stores one file of the record, with a time of its own.
-func (a *Agent) put(ctx context.Context, name string, data func() []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, recordTime)
-	defer cancel()
-	if err := a.ports.Sink.Put(ctx, a.env.keyID, name, data()); err != nil {
-		return fmt.Errorf("delivering %s: %w", name, err)
+func (a *Agent) attestDead(ctx context.Context, o Outputs) (resp *Response, err error) {
+	c := capture{how: statement.OutputsEnded, at: a.ports.Now()}
+	defer c.release(&err)
+	if err := c.hold(ctx, a.ports.Keeper, o); err != nil {
+		return nil, err
 	}
-	return nil
+	if err := c.hash(ctx); err != nil {
+		return nil, err
+	}
+	return a.sign(ctx, c)
+}
+
+// sign quotes and signs provenance for what was captured. The caller holds the sandbox still, or has seen it dead.
+func (a *Agent) sign(ctx context.Context, c capture) (*Response, error) {
+	return a.env.respond(ctx, a.provenance(c), len(a.responses)+1)
+}
+
+// capture is the outputs of one request on their way into provenance.
+type capture struct {
+	held     Held
+	how      statement.Outputs
+	at       time.Time     // when they stood still
+	frozen   time.Duration // how long that took
+	subjects []statement.Subject
+}
+
+func (c *capture) hold(ctx context.Context, k Keeper, o Outputs) (err error) {
+	c.held, err = k.Hold(ctx, o)
+	return err
+}
+
+func (c *capture) hash(ctx context.Context) (err error) {
+	c.subjects, err = c.held.Hash(ctx)
+	return err
+}
+
+func (c *capture) release(err *error) {
+	if c.held != nil {
+		*err = errors.Join(*err, c.held.Release())
+	}
+}
+
+// judge tells what the job did wrong, which is answered, from what went wrong, which is returned.
+func judge(err error, refused *error) error {
+	if r := (*refusal.Refusal)(nil); errors.As(err, &r) {
+		*refused = err
+		return nil
+	}
+	return err
 }

@@ -71,7 +71,7 @@ func (e *Environment) provenance(name string, artifact []byte) *statement.Proven
 			Kettle: statement.KettleParameters{
 				Platform: "sim", Profile: profile, Sandbox: "crun 1.21", IdentitySource: f.IdentitySource,
 				EnvironmentKey: e.Key.Digest(), Configuration: Configuration(), Policy: binding.Sum([]byte("policy")),
-				Dispatch: e.dispatch, Egress: statement.Egress{Mode: "github-only"}, FrozenMillis: 12, Origins: f.Origins,
+				Dispatch: e.dispatch, Egress: statement.Egress{Mode: statement.EgressNone}, Outputs: statement.OutputsSnapshot, FrozenMillis: 12, Origins: f.Origins,
 			},
 		},
 		Dependencies: []statement.ResourceDescriptor{{

@@ -85,15 +85,10 @@ type KettleParameters struct {
 	Policy         binding.Digest `json:"policy"`
 	Dispatch       binding.Digest `json:"dispatch"`
 	Egress         Egress         `json:"egress"`
-	FrozenMillis   int64          `json:"frozenMillis"` // how long the sandbox stood still for hashing the outputs
+	Outputs        Outputs        `json:"outputs,omitempty"` // how the outputs were held still
+	FrozenMillis   int64          `json:"frozenMillis"`      // how long the sandbox stood still to hold its outputs
 	Origins        Origins        `json:"origins"`
 	Steps          []Step         `json:"steps,omitempty"`
-}
-
-// Egress is what the sandbox could reach. The hosts are in the configuration, which is bound by its digest; the FINAL
-// statement lists those that were used.
-type Egress struct {
-	Mode string `json:"mode"`
 }
 
 // Step is a step of the job as its workflow says it: a claim, since the job can run anything.
@@ -267,6 +262,12 @@ func (p *Provenance) validate() error {
 	}
 	if len(p.Dependencies) == 0 || p.Dependencies[0].Digest["gitCommit"] == "" {
 		return malformed("the source commit as the first resolved dependency", "none")
+	}
+	if !k.Outputs.valid() {
+		return malformed("outputs snapshot or ended, or none for frozen ones", fmt.Sprintf("%q", k.Outputs))
+	}
+	if err := k.Egress.validate(); err != nil {
+		return err
 	}
 	if len(k.Origins) == 0 {
 		return malformed("the origin of every fact", "none")

@@ -266,13 +266,15 @@ type Final struct {
 
 // FinalConditions says how the job ended. The conclusion is GitHub's; the job's own token can influence it.
 type FinalConditions struct {
-	Outcome          string            `json:"outcome"`              // finished, failed or cancelled, as kettled saw it
-	Conclusion       string            `json:"conclusion,omitempty"` // as GitHub's API says
-	ConclusionOrigin Origin            `json:"conclusionOrigin"`     // always "job": the job can complete itself
-	RunnerExit       int               `json:"runnerExit"`
-	Responses        int               `json:"responses"`
-	Hosts            map[string]uint64 `json:"hosts,omitempty"` // bytes that crossed the gate, by host
-	FinishedOn       time.Time         `json:"finishedOn"`
+	Outcome          string     `json:"outcome"`              // finished, failed or cancelled, as kettled saw it
+	Conclusion       string     `json:"conclusion,omitempty"` // as GitHub's API says
+	ConclusionOrigin Origin     `json:"conclusionOrigin"`     // always "job": the job can complete itself
+	RunnerExit       int        `json:"runnerExit"`
+	Responses        int        `json:"responses"`
+	Egress           []Flow     `json:"egress,omitempty"` // every flow of the job, pinned hosts and refusals included
+	Killed           *Processes `json:"killed,omitempty"` // absent when nothing ran any more
+	Disk             *Disk      `json:"disk,omitempty"`   // absent when nobody could look
+	FinishedOn       time.Time  `json:"finishedOn"`
 }
 
 // Marshal encodes the statement once.
@@ -291,6 +293,9 @@ func ParseFinal(payload []byte) (*Final, error) {
 	}
 	if a.Target == nil || a.Target.URI == "" || s.Conditions.Outcome == "" {
 		return nil, malformed("a build ID and an outcome", "neither or one of them")
+	}
+	if s.Conditions.ConclusionOrigin != FromJob {
+		return nil, malformed("a conclusion that the job could influence", fmt.Sprintf("one of origin %q", s.Conditions.ConclusionOrigin))
 	}
 	s.EnvironmentKey, s.BuildID = key, a.Target.URI
 	return s, nil

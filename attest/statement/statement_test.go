@@ -73,7 +73,8 @@ func response() *Response {
 
 func final() *Final {
 	return &Final{EnvironmentKey: digest(1), BuildID: jobFacts().BuildID(), Conditions: FinalConditions{
-		Outcome: "finished", ConclusionOrigin: FromJob, Responses: 1, Hosts: map[string]uint64{"github.com": 42}, FinishedOn: when,
+		Outcome: "finished", ConclusionOrigin: FromJob, Responses: 1, Egress: []Flow{{Host: "github.com", Port: 443, Protocol: "tls", Connections: 2, Sent: 40, Received: 2}},
+		Killed: &Processes{Count: 1, Names: []string{"sleep"}}, Disk: &Disk{Created: 3, Changed: 1, Complete: true, List: digest(3)}, FinishedOn: when,
 	}}
 }
 
@@ -95,7 +96,7 @@ func slsa() *Provenance {
 			},
 			Kettle: KettleParameters{
 				Platform: "snp", Profile: "default", Sandbox: "crun 1.21", IdentitySource: IdentityJobsAPI, EnvironmentKey: digest(1),
-				Configuration: digest(2), Policy: digest(4), Dispatch: digest(6), Egress: Egress{Mode: "github-only"},
+				Configuration: digest(2), Policy: digest(4), Dispatch: digest(6), Egress: Egress{Mode: EgressNone},
 				FrozenMillis: 12, Origins: map[string]Origin{"ref": FromGitHub}, Steps: []Step{{Name: "make", Run: "make a && b"}},
 			},
 		},
@@ -162,6 +163,33 @@ func TestGolden(t *testing.T) {
 		if again, err := s.Marshal(); err != nil || !bytes.Equal(again, want) {
 			t.Errorf("%s: written again\n%s\n%v", kind, again, err)
 		}
+	}
+}
+
+// TestConductGolden: what a job did, in the fields that are absent when it did nothing of the kind.
+func TestConductGolden(t *testing.T) {
+	t.Parallel()
+	p := slsa()
+	p.Internal.Kettle.Outputs = OutputsSnapshot
+	p.Internal.Kettle.Egress = Egress{
+		Mode: EgressAllow, Left: 2, Refused: 3,
+		Flows: []Flow{{Host: "proxy.golang.org", Port: 443, Protocol: "tls", Connections: 4, Sent: 500, Received: 6000}},
+	}
+	b, err := p.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `"egress":{"mode":"allow","flows":[{"host":"proxy.golang.org","port":443,"protocol":"tls","connections":4,` +
+		`"sent":500,"received":6000}],"left":2,"refused":3},"outputs":"snapshot","frozenMillis":12`
+	if !bytes.Contains(b, []byte(want)) {
+		t.Errorf("%s\nlacks\n%s", b, want)
+	}
+	again, err := ParseProvenance(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b2, err := again.Marshal(); err != nil || !bytes.Equal(b2, b) {
+		t.Errorf("written again\n%s\n%v", b2, err)
 	}
 }
 
@@ -280,6 +308,10 @@ func TestMarshalRefuses(t *testing.T) {
 		"configuration":   func(p *Provenance) { p.Internal.Kettle.Configuration = binding.Digest{} },
 		"policy":          func(p *Provenance) { p.Internal.Kettle.Policy = binding.Digest{} },
 		"dispatch":        func(p *Provenance) { p.Internal.Kettle.Dispatch = binding.Digest{} },
+		"outputs":         func(p *Provenance) { p.Internal.Kettle.Outputs = "frozen" },
+		"egress":          func(p *Provenance) { p.Internal.Kettle.Egress.Mode = "" },
+		"hostless flow":   func(p *Provenance) { p.Internal.Kettle.Egress.Flows = []Flow{{Port: 443}} },
+		"refused flow":    func(p *Provenance) { p.Internal.Kettle.Egress.Flows = []Flow{{Host: "a.example", Refused: "x"}} },
 		"no dependency":   func(p *Provenance) { p.Dependencies = nil },
 		"no commit":       func(p *Provenance) { p.Dependencies[0].Digest = nil },
 		"no origin":       func(p *Provenance) { p.Internal.Kettle.Origins = nil },

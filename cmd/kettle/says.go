@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/kettle/attest/attest/appraise"
@@ -88,12 +89,35 @@ func provenanceFacts(f *facts, payload []byte) error {
 	}
 	f.add("platform", k.Platform)
 	f.add("profile", k.Profile)
-	f.add("egress", k.Egress.Mode)
+	egressFacts(f, k.Egress)
+	f.add("outputs", fmt.Sprintf("%s, stood still for %d ms", k.Outputs, k.FrozenMillis))
 	f.digest("environment key", k.EnvironmentKey)
 	f.digest("dispatch", k.Dispatch)
 	f.time("started", p.StartedOn)
 	f.time("finished", p.FinishedOn)
 	return nil
+}
+
+// egressFacts says what the job reached beyond the pinned hosts.
+func egressFacts(f *facts, e statement.Egress) {
+	f.add("egress", string(e.Mode))
+	for _, flow := range e.Flows {
+		f.add("reached", flowText(flow))
+	}
+	if e.Left > 0 {
+		f.add("reached", fmt.Sprintf("and %d more hosts", e.Left))
+	}
+	if e.Refused > 0 {
+		f.add("refused", fmt.Sprintf("%d attempts to reach something else", e.Refused))
+	}
+}
+
+func flowText(f statement.Flow) string {
+	text := fmt.Sprintf("%s:%d %s, %d connections, %d bytes sent, %d received", f.Host, f.Port, f.Protocol, f.Connections, f.Sent, f.Received)
+	if f.Refused != "" {
+		text = fmt.Sprintf("%s:%d %s, %d times: %s", f.Host, f.Port, f.Protocol, f.Connections, f.Refused)
+	}
+	return text
 }
 
 func bootFacts(f *facts, payload []byte) error {
@@ -148,8 +172,22 @@ func finalFacts(f *facts, payload []byte) error {
 		return err
 	}
 	f.add("build", s.BuildID)
-	f.add("outcome", s.Conditions.Outcome)
-	f.add("responses", fmt.Sprint(s.Conditions.Responses))
+	c := s.Conditions
+	f.add("outcome", c.Outcome)
+	if c.Conclusion != "" {
+		f.add("conclusion", c.Conclusion+" (GitHub's word; the job can influence it)")
+	}
+	f.add("responses", fmt.Sprint(c.Responses))
+	for _, flow := range c.Egress {
+		f.add(map[bool]string{true: "reached", false: "refused"}[flow.Refused == ""], flowText(flow))
+	}
+	if c.Killed != nil {
+		f.add("still running", fmt.Sprintf("%d processes: %s", c.Killed.Count, strings.Join(c.Killed.Names, ", ")))
+	}
+	if c.Disk != nil {
+		f.add("image files", fmt.Sprintf("%d created, %d changed, %d deleted", c.Disk.Created, c.Disk.Changed, c.Disk.Deleted))
+		f.digest("list of changes", c.Disk.List)
+	}
 	f.digest("environment key", s.EnvironmentKey)
 	f.time("finished", s.Conditions.FinishedOn)
 	return nil

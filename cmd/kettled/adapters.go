@@ -29,7 +29,7 @@ var (
 	_ runner.Device    = device{}
 	_ runner.Registrar = registrar{}
 	_ runner.Policy    = jobPolicy{}
-	_ runner.Hasher    = hasher{}
+	_ runner.Keeper    = keeper{}
 )
 
 // device fits the evidence device to its port.
@@ -72,8 +72,8 @@ type jobPolicy struct{ *policy.Policy }
 // Allow implements [runner.Policy].
 func (p jobPolicy) Allow(f statement.Facts, at time.Time) error { return p.Jobs().Allow(f, at) }
 
-// hasher hashes outputs below the sandbox's root.
-type hasher struct {
+// keeper holds outputs below the sandbox's root.
+type keeper struct {
 	root   string
 	limits config.Limits
 }
@@ -81,10 +81,30 @@ type hasher struct {
 // maxEntries bounds the directory entries that globs may look at in one response.
 const maxEntries = 1 << 20
 
-// Hash implements [runner.Hasher].
-func (h hasher) Hash(ctx context.Context, o runner.Outputs) ([]statement.Subject, error) {
+// Settle implements [runner.Keeper].
+func (k keeper) Settle(context.Context) error { return nil }
+
+// Hold implements [runner.Keeper].
+func (k keeper) Hold(_ context.Context, o runner.Outputs) (runner.Held, error) {
+	return held{k, o}, nil
+}
+
+// held are the outputs of one request.
+type held struct {
+	keeper
+	o runner.Outputs
+}
+
+// Snapshot implements [runner.Held].
+func (h held) Snapshot() bool { return false }
+
+// Release implements [runner.Held].
+func (h held) Release() error { return nil }
+
+// Hash implements [runner.Held].
+func (h held) Hash(ctx context.Context) ([]statement.Subject, error) {
 	found, err := outputs.Collect(ctx, h.root, outputs.Request{
-		Workspace: o.Workspace, Patterns: o.Paths, Name: o.Name, Checksums: o.Checksums, Digest: o.Digest, ArtifactsList: o.ArtifactsList,
+		Workspace: h.o.Workspace, Patterns: h.o.Paths, Name: h.o.Name, Checksums: h.o.Checksums, Digest: h.o.Digest, ArtifactsList: h.o.ArtifactsList,
 	}, outputs.Limits{
 		Subjects: statement.MaxSubjects, Bytes: h.limits.OutputMiB << 20, Entries: maxEntries, Time: h.limits.FreezeTime,
 	})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/collect"
+	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/boot"
@@ -83,14 +84,14 @@ func compose(ctx context.Context, env *boot.Environment, m *measured, credential
 		return nil, err
 	}
 	e.agent = runner.Config{
-		Name: name, Profile: c.Sandbox.Profile, Sandbox: "crun " + made.versions["crun"], Configuration: c.Digest(),
+		Name: name, Profile: c.Sandbox.Profile, Egress: egressMode(c.Egress.After.Mode), Pinned: c.GitHub.Hosts, Sandbox: "crun " + made.versions["crun"], Configuration: c.Digest(),
 		Image: binding.Digest(env.CommandLine.Root), Software: made.versions, Packages: made.packages, Idle: c.Timeouts.Idle, Dispatch: dispatchTime,
 		Job: c.Timeouts.Job, Freeze: c.Sandbox.Limits.FreezeTime,
 	}
 	e.ports = runner.Ports{
 		Device: device{e.device}, Appraiser: appraiser{roots: m.tees, allowed: c.Platforms.Allowed},
 		Registrar: registrar{e.github, c.Timeouts.Register}, Sandbox: e.sandbox, Identifier: identifier,
-		Policy: jobPolicy{m.policy}, Hasher: hasher{root: e.sandbox.root(), limits: c.Sandbox.Limits}, Sink: store, Now: time.Now,
+		Policy: jobPolicy{m.policy}, Gate: e.sandbox, Keeper: keeper{root: e.sandbox.root(), limits: c.Sandbox.Limits}, Sink: store, Now: time.Now,
 	}
 	return e, nil
 }
@@ -144,6 +145,13 @@ func openDevice(ctx context.Context, allowed []string) (*collect.Device, error) 
 		errs = append(errs, err)
 	}
 	return nil, fmt.Errorf("opening the secure processor: %w", errors.Join(errs...))
+}
+
+// egressMode says in provenance what the configuration says.
+func egressMode(mode string) statement.EgressMode {
+	return map[string]statement.EgressMode{
+		"none": statement.EgressNone, "allow": statement.EgressAllow, "audit": statement.EgressAudit,
+	}[mode]
 }
 
 // network translates the configuration's network. Its shape was checked with the configuration.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner"
@@ -37,7 +38,10 @@ type jail struct {
 	exited  chan int
 }
 
-var _ runner.Sandbox = (*jail)(nil)
+var (
+	_ runner.Sandbox = (*jail)(nil)
+	_ runner.Gate    = (*jail)(nil)
+)
 
 // newJail prepares a fresh sandbox. Nothing runs in it yet.
 func newJail(ctx context.Context, m *measured, name, doorDir string) (*jail, error) {
@@ -123,13 +127,19 @@ func (j *jail) Thaw(ctx context.Context) error { return j.box.Thaw(ctx) }
 // Kill implements [runner.Sandbox].
 func (j *jail) Kill(ctx context.Context) error { return j.box.Kill(ctx) }
 
-// Hosts implements [runner.Sandbox].
-func (j *jail) Hosts() map[string]uint64 {
-	if j.current == nil {
-		return nil
-	}
-	return j.current.Hosts()
+// Leftovers implements [runner.Sandbox].
+func (j *jail) Leftovers() *statement.Processes { return nil }
+
+// Changes implements [runner.Sandbox].
+func (j *jail) Changes(context.Context) (*statement.Disk, []byte, error) {
+	return nil, nil, errors.New("the changes are not collected")
 }
+
+// Dispatched implements [runner.Gate].
+func (j *jail) Dispatched() {}
+
+// Flows implements [runner.Gate].
+func (j *jail) Flows() []statement.Flow { return nil }
 
 func (j *jail) close(ctx context.Context) error {
 	var err error

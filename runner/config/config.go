@@ -66,7 +66,8 @@ type Credential struct {
 
 // Sandbox bounds the job.
 type Sandbox struct {
-	Profile string `yaml:"profile"` // strict
+	Profile string `yaml:"profile"` // strict or docker
+	Init    string `yaml:"init"`    // the sandbox's first process: small, or systemd for jobs that call systemctl
 	Limits  Limits `yaml:"limits"`
 }
 
@@ -74,6 +75,9 @@ type Sandbox struct {
 type Limits struct {
 	MemoryMiB  int64         `yaml:"memoryMiB"`
 	Processes  int64         `yaml:"processes"`
+	CPUs       float64       `yaml:"cpus"`      // of the machine's; fractions count
+	DiskMiB    int64         `yaml:"diskMiB"`   // all that the job may write, in memory
+	IOMiBps    int64         `yaml:"ioMiBps"`   // to and from that disk, each, in a second
 	OutputMiB  int64         `yaml:"outputMiB"` // bytes that one response may hash
 	FreezeTime time.Duration `yaml:"freezeTime"`
 }
@@ -81,7 +85,20 @@ type Limits struct {
 // Egress says what the job may reach.
 type Egress struct {
 	BeforeDispatch string `yaml:"beforeDispatch"` // github-only
-	After          string `yaml:"after"`          // none: nothing but GitHub
+	After          After  `yaml:"after"`
+}
+
+// After says what the job may reach beyond github.hosts once it is dispatched.
+type After struct {
+	Mode  string  `yaml:"mode"`            // none; allow: what is listed; audit: every public host
+	Allow []Allow `yaml:"allow,omitempty"` // for mode allow
+}
+
+// Allow lets the job reach some ports of a host.
+type Allow struct {
+	Host     string `yaml:"host"`     // an exact name, or *.name for every name below it
+	Ports    []int  `yaml:"ports"`    //
+	Protocol string `yaml:"protocol"` // tls: the server name must be the host's; http: likewise each request; tcp: anything
 }
 
 // Sink says where the record goes.
@@ -134,6 +151,13 @@ func Parse(b []byte) (*Config, error) {
 // Digest is the SHA-256 of the file's bytes, as on the measured command line.
 func (c *Config) Digest() binding.Digest { return c.digest }
 
+// Bounds on the limits.
+const (
+	leastCPUs = 0.1
+	maxCPUs   = 4096
+	maxFreeze = 50 * time.Second
+)
+
 // maxMiB is more than any machine has, and few enough to be counted in bytes.
 const maxMiB = 1 << 30
 
@@ -153,13 +177,8 @@ func (c *Config) Validate() error {
 	f.check(c.Schema == Schema, "schema is %q, want %q", c.Schema, Schema)
 	c.GitHub.validate(&f)
 	f.check(c.Credential.From == "launcher", `credential.from is %q, want "launcher"`, c.Credential.From)
-	f.check(c.Sandbox.Profile == "strict", `sandbox.profile is %q, want "strict"`, c.Sandbox.Profile)
-	l := c.Sandbox.Limits
-	f.check(l.MemoryMiB > 0 && l.Processes > 0 && l.OutputMiB > 0 && l.FreezeTime > 0,
-		"sandbox.limits needs memoryMiB, processes, outputMiB and freezeTime above zero")
-	f.check(l.MemoryMiB <= maxMiB && l.OutputMiB <= maxMiB, "sandbox.limits: memoryMiB and outputMiB are at most %d", maxMiB)
-	f.check(c.Egress.BeforeDispatch == "github-only", `egress.beforeDispatch is %q, want "github-only"`, c.Egress.BeforeDispatch)
-	f.check(c.Egress.After == "none", `egress.after is %q, want "none"`, c.Egress.After)
+	c.Sandbox.validate(&f)
+	c.Egress.validate(&f)
 	f.check(fileName.MatchString(c.Policy), "policy %q is not a file name beside the configuration", c.Policy)
 	f.check(c.Sink.URL != "", "sink.url is missing")
 	f.check(c.Timeouts.Register > 0 && c.Timeouts.Idle > 0 && c.Timeouts.Job > 0, "timeouts needs register, idle and job above zero")
@@ -189,6 +208,40 @@ func (g GitHub) validate(f *faults) {
 	f.check(len(g.Labels) > 0 && len(g.Labels) <= 100 && !slices.Contains(g.Labels, ""), "github.labels needs 1 to 100 labels, none of them empty")
 	for _, h := range g.Hosts {
 		f.check(isHost(h), "github.hosts: %q is not an exact host name", h)
+	}
+}
+
+func (s Sandbox) validate(f *faults) {
+	f.check(s.Profile == "strict" || s.Profile == "docker", `sandbox.profile is %q, want "strict" or "docker"`, s.Profile)
+	f.check(s.Init == "small" || s.Init == "systemd", `sandbox.init is %q, want "small" or "systemd"`, s.Init)
+	l := s.Limits
+	f.check(l.MemoryMiB > 0 && l.Processes > 0 && l.DiskMiB > 0 && l.IOMiBps > 0 && l.OutputMiB > 0 && l.FreezeTime > 0,
+		"sandbox.limits needs memoryMiB, processes, diskMiB, ioMiBps, outputMiB and freezeTime above zero")
+	f.check(l.CPUs >= leastCPUs && l.CPUs <= maxCPUs, "sandbox.limits.cpus is %v, want %v to %v", l.CPUs, leastCPUs, maxCPUs)
+	f.check(max(l.MemoryMiB, l.OutputMiB, l.DiskMiB, l.IOMiBps) <= maxMiB,
+		"sandbox.limits: memoryMiB, diskMiB, ioMiBps and outputMiB are at most %d", maxMiB)
+	f.check(l.FreezeTime <= maxFreeze,
+		"sandbox.limits.freezeTime is %s: at most %s, since the runner renews its hold on the job every minute", l.FreezeTime, maxFreeze)
+}
+
+func (e Egress) validate(f *faults) {
+	f.check(e.BeforeDispatch == "github-only", `egress.beforeDispatch is %q, want "github-only"`, e.BeforeDispatch)
+	switch e.After.Mode {
+	case "none", "audit":
+		f.check(len(e.After.Allow) == 0, "egress.after.allow has entries, and mode %s does not read them", e.After.Mode)
+	case "allow":
+		f.check(len(e.After.Allow) > 0, "egress.after.allow is empty: write hosts, or mode none")
+	default:
+		f.check(false, `egress.after.mode is %q, want "none", "allow" or "audit"`, e.After.Mode)
+	}
+	for _, a := range e.After.Allow {
+		f.check(isHost(strings.TrimPrefix(a.Host, "*.")), "egress.after.allow: %q is neither a host name nor *.name", a.Host)
+		f.check(a.Protocol == "tls" || a.Protocol == "http" || a.Protocol == "tcp",
+			`egress.after.allow of %s: protocol is %q, want "tls", "http" or "tcp"`, a.Host, a.Protocol)
+		f.check(len(a.Ports) > 0, "egress.after.allow of %s has no ports", a.Host)
+		for _, port := range a.Ports {
+			f.check(port > 0 && port < 1<<16, "egress.after.allow of %s: %d is not a port", a.Host, port)
+		}
 	}
 }
 

@@ -27,8 +27,11 @@ github:
 credential: {from: launcher}
 sandbox:
   profile: strict
-  limits: {memoryMiB: 2048, processes: 1024, outputMiB: 4096, freezeTime: 60s}
-egress: {beforeDispatch: github-only, after: none}
+  init: small
+  limits: {memoryMiB: 2048, processes: 1024, cpus: 1.5, diskMiB: 8192, ioMiBps: 1000, outputMiB: 4096, freezeTime: 45s}
+egress:
+  beforeDispatch: github-only
+  after: {mode: allow, allow: [{host: "*.debian.example", ports: [80, 8080], protocol: http}]}
 policy: policy.yaml
 sink:
   url: https://records.example/records
@@ -41,13 +44,16 @@ network:
   resolve: {github.example: 10.0.2.100}
 `
 
+const after = `  after: {mode: allow, allow: [{host: "*.debian.example", ports: [80, 8080], protocol: http}]}
+`
+
 func TestParse(t *testing.T) {
 	t.Parallel()
 	c, err := Parse([]byte(good))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Digest() != binding.Sum([]byte(good)) || c.Timeouts.Job != 6*time.Hour || c.Sandbox.Limits.FreezeTime != time.Minute || c.Network.Resolve["github.example"] != "10.0.2.100" {
+	if c.Digest() != binding.Sum([]byte(good)) || c.Timeouts.Job != 6*time.Hour || c.Sandbox.Limits.FreezeTime != 45*time.Second || c.Sandbox.Limits.CPUs != 1.5 || c.Network.Resolve["github.example"] != "10.0.2.100" {
 		t.Errorf("got %+v", c)
 	}
 	org := strings.NewReplacer("scope: repo", "scope: org", "acme/widget", "acme", "  roots: [github-ca.pem]\n", "", "  gateway: 10.0.2.2\n", "").Replace(good)
@@ -104,19 +110,42 @@ func TestRefused(t *testing.T) {
 		"no credential":         {"{from: launcher}", "{}", "credential.from"},
 		"credential elsewhere":  {"{from: launcher}", "{from: file}", "credential.from"},
 		"no profile":            {"  profile: strict\n", "", "sandbox.profile"},
-		"other profile":         {"profile: strict", "profile: docker", "sandbox.profile"},
+		"other profile":         {"profile: strict", "profile: open", "sandbox.profile"},
+		"no init":               {"  init: small\n", "", "sandbox.init"},
+		"other init":            {"init: small", "init: runit", "sandbox.init"},
+		"no cpus":               {"cpus: 1.5, ", "", "cpus"},
+		"too few cpus":          {"cpus: 1.5", "cpus: 0.01", "cpus"},
+		"no number of cpus":     {"cpus: 1.5", "cpus: .nan", "cpus"},
+		"no disk":               {"diskMiB: 8192, ", "", "sandbox.limits"},
+		"more disk than bits":   {"diskMiB: 8192", "diskMiB: 8796093022208", "sandbox.limits"},
+		"no io":                 {"ioMiBps: 1000, ", "", "sandbox.limits"},
+		"negative io":           {"ioMiBps: 1000", "ioMiBps: -1", "sandbox.limits"},
+		"frozen for too long":   {"45s", "51s", "freezeTime"},
 		"no memory":             {"memoryMiB: 2048, ", "", "sandbox.limits"},
 		"negative memory":       {"memoryMiB: 2048", "memoryMiB: -1", "sandbox.limits"},
 		"more memory than bits": {"memoryMiB: 2048", "memoryMiB: 9223372036854775807", "sandbox.limits"},
 		"no processes":          {"processes: 1024, ", "", "sandbox.limits"},
 		"no output":             {"outputMiB: 4096, ", "", "sandbox.limits"},
 		"more output than bits": {"outputMiB: 4096", "outputMiB: 8796093022208", "sandbox.limits"},
-		"no freeze time":        {", freezeTime: 60s", "", "sandbox.limits"},
-		"negative freeze time":  {"freezeTime: 60s", "freezeTime: -60s", "sandbox.limits"},
-		"no egress before":      {"beforeDispatch: github-only, ", "", "beforeDispatch"},
+		"no freeze time":        {", freezeTime: 45s", "", "sandbox.limits"},
+		"negative freeze time":  {"freezeTime: 45s", "freezeTime: -45s", "sandbox.limits"},
+		"no egress before":      {"  beforeDispatch: github-only\n", "", "beforeDispatch"},
 		"open egress before":    {"github-only", "all", "beforeDispatch"},
-		"no egress after":       {", after: none", "", "egress.after"},
-		"open egress after":     {"after: none", "after: all", "egress.after"},
+		"no egress after":       {after, "", "egress.after"},
+		"no mode":               {"mode: allow, ", "", "egress.after.mode"},
+		"other mode":            {"mode: allow", "mode: all", "egress.after.mode"},
+		"list that is not read": {"mode: allow", "mode: none", "does not read"},
+		"list beside audit":     {"mode: allow", "mode: audit", "does not read"},
+		"empty list":            {after, "  after: {mode: allow}\n", "allow is empty"},
+		"host of any name":      {`"*.debian.example"`, `"*"`, "neither a host"},
+		"wildcard inside":       {`"*.debian.example"`, `"a.*.example"`, "neither a host"},
+		"two wildcards":         {`"*.debian.example"`, `"*.*.example"`, "neither a host"},
+		"address as host":       {`"*.debian.example"`, `"[::1]"`, "neither a host"},
+		"no ports":              {"ports: [80, 8080], ", "", "no ports"},
+		"port zero":             {"[80, 8080]", "[0]", "not a port"},
+		"port too high":         {"[80, 8080]", "[65536]", "not a port"},
+		"no protocol":           {", protocol: http", "", "protocol"},
+		"other protocol":        {"protocol: http", "protocol: quic", "protocol"},
 		"no policy":             {"policy: policy.yaml\n", "", "policy"},
 		"policy elsewhere":      {"policy.yaml", "/policy.yaml", "policy"},
 		"no sink":               {"  url: https://records.example/records\n", "", "sink.url"},

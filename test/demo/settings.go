@@ -36,8 +36,9 @@ github:
 credential: {from: launcher}
 sandbox:
   profile: strict
-  limits: {memoryMiB: 2048, processes: 2048, outputMiB: 4096, freezeTime: 60s}
-egress: {beforeDispatch: github-only, after: none}
+  init: small
+  limits: {memoryMiB: 1024, processes: 2048, cpus: 1, diskMiB: 1024, ioMiBps: 4096, outputMiB: 4096, freezeTime: 45s}
+egress: {beforeDispatch: github-only, after: {mode: none}}
 policy: policy.yaml
 sink:
   url: https://` + recordsHost + `/records
