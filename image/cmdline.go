@@ -12,11 +12,12 @@ import (
 //   - console=ttyS0 quiet: one sentence on the console when something ends, not a boot log
 //   - panic=-1 oops=panic: a kernel that stumbles reboots, and the launcher runs without reboot
 //   - lockdown=integrity: no unsigned module, no kexec of unsigned kernels, no writes to the kernel by root
+//   - slab_nomerge: objects of different kinds do not share the kernel's pages, so that an overflow reaches fewer of them
 //   - efi=noruntime: variables that the host can write are not read
 //   - random.trust_bootloader=off random.trust_cpu=on: the host's seed is not credited
 //   - no_timer_check: an emulated timer that is late on a busy host is not broken
 //   - sysrq_always_enabled is absent and kernel.sysrq is set to 0 by PID 1
-const fixedWords = "console=ttyS0 quiet panic=-1 oops=panic lockdown=integrity efi=noruntime random.trust_bootloader=off random.trust_cpu=on no_timer_check"
+const fixedWords = "console=ttyS0 quiet panic=-1 oops=panic lockdown=integrity slab_nomerge efi=noruntime random.trust_bootloader=off random.trust_cpu=on no_timer_check"
 
 const (
 	configWord = "kettle.config=sha256:"

@@ -12,7 +12,7 @@ import (
 )
 
 // golden is a whole manifest. A change of these bytes is a new schema.
-const golden = `{"commandLine":"console=ttyS0 quiet panic=-1 oops=panic lockdown=integrity efi=noruntime random.trust_bootloader=off random.trust_cpu=on no_timer_check ` +
+const golden = `{"commandLine":"console=ttyS0 quiet panic=-1 oops=panic lockdown=integrity slab_nomerge efi=noruntime random.trust_bootloader=off random.trust_cpu=on no_timer_check ` +
 	`kettle.config=sha256:1111111111111111111111111111111111111111111111111111111111111111 ` +
 	`kettle.root=sha256-parts:2222222222222222222222222222222222222222222222222222222222222222",` +
 	`"firmware":{"name":"firmware.bin","sha256":"3333333333333333333333333333333333333333333333333333333333333333","size":65536},` +

@@ -10,10 +10,16 @@ const (
 	ConfigFile = ConfigDir + "/config.yaml"
 	// ModulesDir holds the kernel modules in the initrd, uncompressed.
 	ModulesDir = "/modules"
-	// ModuleList names them, one base name a line, in load order.
+	// ModuleList names them in load order, see [ParseModules].
 	ModuleList = ModulesDir + "/list"
-	// ScratchDir is an empty directory of the root file system for the supervisor's files in memory.
+	// ScratchDir is an empty directory of the root file system: where the job's disk is mounted.
 	ScratchDir = "/var/lib/kettle"
+	// ScratchDevice is the block device in memory that the job's disk lies on.
+	ScratchDevice = "/dev/ram0"
+	// ScratchDeviceKiB is its size. Pages are allocated when they are written to; this is only more than any machine has.
+	ScratchDeviceKiB = 1 << 30
+	// MakeXFS is the program that makes the job's disk.
+	MakeXFS = "/usr/sbin/mkfs.xfs"
 	// ToolsDir holds what a job finds of Kettle: kettle-action, started.sh and the runner.
 	ToolsDir = "/usr/lib/kettle"
 	// RootSerial is the serial number of the virtio disk that holds the root image.

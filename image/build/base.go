@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,16 +21,30 @@ import (
 // packageList is where the base system keeps the list of its packages.
 const packageList = "usr/share/kettle-packages"
 
-// base is Debian with what a job needs, before anything of Kettle's or the caller's is added.
+// System says which base system is wanted: Debian with what a job needs, before anything of Kettle's or the caller's is
+// added.
+type System struct {
+	Profile  Profile
+	Packages []string // optional: more of Debian's packages
+}
+
+// base is a base system in the cache.
 type base struct {
-	tree   string       // folder, owned by the cache: never written to
-	recipe image.SHA256 // everything that determines it, but for the state of the archive
+	tree    string       // folder, owned by the cache: never written to
+	profile Profile      //
+	recipe  image.SHA256 // everything that determines it, but for the state of the archive
+}
+
+func (s System) packages() []string {
+	all := append(s.Profile.packages(), s.Packages...)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // recipe identifies a base system.
-func recipe() (image.SHA256, error) {
+func (s System) recipe() (image.SHA256, error) {
 	text, err := json.Marshal(map[string]any{
-		"version": 1, "suite": suite, "packages": packages, "dpkg": dpkgOptions, "customize": customize, "epoch": sourceDateEpoch,
+		"version": 2, "suite": suite, "packages": s.packages(), "dpkg": dpkgOptions, "customize": s.Profile.customize(), "epoch": sourceDateEpoch,
 	})
 	if err != nil {
 		return image.SHA256{}, fmt.Errorf("writing the recipe: %w", err)
@@ -37,21 +52,43 @@ func recipe() (image.SHA256, error) {
 	return sha256sum(text), nil
 }
 
-// Prefetch puts into the cache what every build needs and what does not depend on the caller: kernel and base system.
-func Prefetch(ctx context.Context, cache string, mirror Mirror) (err error) {
+// kind is what the cache keeps one of: a profile's own system, and one with more packages.
+func (s System) kind() string {
+	if len(s.Packages) > 0 {
+		return "base-" + string(s.Profile) + "-more-"
+	}
+	return "base-" + string(s.Profile) + "-"
+}
+
+// Base gives the folder of a base system in the cache and makes it first when it is not there, which takes root. The
+// files in it have their final owners and must not be written to; hard links and copies of them may be made. It stays
+// until another recipe takes its place: another state of this package, or another list of more packages.
+func Base(ctx context.Context, cache string, mirror Mirror, system System) (tree string, err error) {
+	unlock, err := lock(ctx, cache)
+	if err != nil {
+		return "", fmt.Errorf("making the base system: %w", err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	b, _, err := makeBase(ctx, cache, mirror, system)
+	return b.tree, err
+}
+
+// Prefetch puts into the cache what every build needs and what does not depend on the caller: the kernel, and the base
+// systems of these profiles.
+func Prefetch(ctx context.Context, cache string, mirror Mirror, profiles ...Profile) (err error) {
 	unlock, err := lock(ctx, cache)
 	if err != nil {
 		return fmt.Errorf("filling the cache: %w", err)
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if _, _, err := prefetch(ctx, cache, mirror, newReporter(nil)); err != nil {
+	if _, _, err := prefetch(ctx, cache, mirror, newReporter(nil), profiles...); err != nil {
 		return fmt.Errorf("filling the cache: %w", err)
 	}
 	return nil
 }
 
-// prefetch makes kernel and base system at the same time: one waits for the network while the other computes.
-func prefetch(ctx context.Context, cache string, mirror Mirror, progress *reporter) (kernel *Kernel, b base, err error) {
+// prefetch makes kernel and base systems at the same time: one waits for the network while the other computes.
+func prefetch(ctx context.Context, cache string, mirror Mirror, progress *reporter, profiles ...Profile) (kernel *Kernel, bases []base, err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		begin := time.Now()
@@ -59,22 +96,31 @@ func prefetch(ctx context.Context, cache string, mirror Mirror, progress *report
 		kernel, err = fetchKernel(ctx, cache, mirror)
 		return progress.done(Step{Name: "kernel", Took: time.Since(begin), Cached: missing == nil}, err)
 	})
-	group.Go(func() (err error) {
-		begin := time.Now()
-		var cached bool
-		b, cached, err = makeBase(ctx, cache, mirror)
-		return progress.done(Step{Name: "base", Took: time.Since(begin), Cached: cached}, err)
+	group.Go(func() error {
+		for _, profile := range profiles {
+			begin := time.Now()
+			b, cached, err := makeBase(ctx, cache, mirror, System{Profile: profile})
+			if err := progress.done(Step{Name: "base", Took: time.Since(begin), Cached: cached}, err); err != nil {
+				return err
+			}
+			bases = append(bases, b)
+		}
+		return nil
 	})
 	err = group.Wait()
-	return kernel, b, err
+	return kernel, bases, err
 }
 
 // makeBase runs mmdebstrap, unless the cache holds this recipe's system. cached tells which.
-func makeBase(ctx context.Context, cache string, mirror Mirror) (b base, cached bool, err error) {
-	if b.recipe, err = recipe(); err != nil {
+func makeBase(ctx context.Context, cache string, mirror Mirror, system System) (b base, cached bool, err error) {
+	if err := system.Profile.Validate(); err != nil {
+		return b, false, fmt.Errorf("making the base system: %w", err)
+	}
+	b.profile = system.Profile
+	if b.recipe, err = system.recipe(); err != nil {
 		return b, false, err
 	}
-	b.tree = filepath.Join(cache, "base-"+b.recipe.String()[:16])
+	b.tree = filepath.Join(cache, system.kind()+b.recipe.String()[:16])
 	if _, err := os.Stat(filepath.Join(b.tree, packageList)); err == nil {
 		return b, true, nil
 	}
@@ -87,22 +133,21 @@ func makeBase(ctx context.Context, cache string, mirror Mirror) (b base, cached 
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	tree := filepath.Join(work, "tree")
-	if err := debootstrap(ctx, work, tree, mirror); err != nil {
+	if err := debootstrap(ctx, work, tree, mirror, system); err != nil {
 		return b, false, fmt.Errorf("making the base system: %w", err)
 	}
-	return b, false, keepBase(cache, tree, b.tree)
+	return b, false, keepBase(tree, b.tree)
 }
 
-// keepBase gives a new base system its name and forgets those of other recipes.
-func keepBase(cache, tree, name string) error {
-	old, err := filepath.Glob(filepath.Join(cache, "base-*"))
+// keepBase gives a new base system its name, which ends in sixteen digits, and forgets those of the same kind.
+func keepBase(tree, name string) error {
+	const digits = "????????????????"
+	old, err := filepath.Glob(name[:len(name)-len(digits)] + digits)
 	if err != nil {
 		return fmt.Errorf("keeping the base system: %w", err)
 	}
 	for _, path := range old {
-		if !strings.HasPrefix(tree, path+string(filepath.Separator)) {
-			err = errors.Join(err, os.RemoveAll(path))
-		}
+		err = errors.Join(err, os.RemoveAll(path))
 	}
 	if err = errors.Join(err, os.Rename(tree, name)); err != nil {
 		return fmt.Errorf("keeping the base system: %w", err)
@@ -111,14 +156,14 @@ func keepBase(cache, tree, name string) error {
 }
 
 // debootstrap runs mmdebstrap in namespaces of its own: its mounts and processes end with it, however it ends.
-func debootstrap(ctx context.Context, work, tree string, mirror Mirror) error {
+func debootstrap(ctx context.Context, work, tree string, mirror Mirror, system System) error {
 	hook := filepath.Join(work, "customize")
-	if err := os.WriteFile(hook, []byte("#!/bin/sh\nset -eu\nchroot \"$1\" /bin/sh <<'KETTLE'\n"+customize+"KETTLE\n"), 0o700); err != nil { //nolint:gosec // a script that runs.
+	if err := os.WriteFile(hook, []byte(system.Profile.customize()), 0o700); err != nil { //nolint:gosec // a script that runs.
 		return err
 	}
 	args := []string{
 		"--mode=root", "--variant=minbase", "--format=directory", "--architectures=amd64", "--quiet",
-		"--include=" + strings.Join(packages, ","),
+		"--include=" + strings.Join(system.packages(), ","),
 		"--aptopt=Acquire::Languages \"none\"", "--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Retries \"3\"",
 		"--customize-hook=" + hook,
 	}

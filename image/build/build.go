@@ -20,6 +20,7 @@ type Config struct {
 	Cache    string // folder for what can be used again, see [CacheDir]
 	Kettled  string // file: the static program that becomes the initrd's /init
 	Settings string // folder: the measured configuration, see [Initrd]
+	Profile  Profile
 	Firmware string // file: what QEMU starts first
 	GoRoot   string // folder: the Go toolchain that jobs use
 	Action   string // file: kettle-action
@@ -49,6 +50,9 @@ func (c *Config) Validate() error {
 		if f.value == "" {
 			faults = append(faults, fmt.Errorf("%s: absent", f.name))
 		}
+	}
+	if err := c.Profile.Validate(); err != nil {
+		faults = append(faults, err)
 	}
 	for _, t := range c.Extra {
 		if t.Source == "" || !filepath.IsAbs(t.Target) || t.Owner < 0 {
@@ -96,10 +100,11 @@ func (c *Config) path(name string) string { return filepath.Join(c.Output, name)
 
 func (c *Config) build(ctx context.Context) (*image.Manifest, error) {
 	progress := newReporter(c.Progress)
-	kernel, b, err := prefetch(ctx, c.Cache, c.Mirror, progress)
+	kernel, bases, err := prefetch(ctx, c.Cache, c.Mirror, progress, c.Profile)
 	if err != nil {
 		return nil, err
 	}
+	b := bases[0]
 	begin := time.Now()
 	root, cached, err := makeRoot(ctx, c.Cache, b, c.trees())
 	if err := progress.done(Step{Name: "root", Took: time.Since(begin), Cached: cached}, err); err != nil {
@@ -118,7 +123,7 @@ func (c *Config) build(ctx context.Context) (*image.Manifest, error) {
 // trees is what the root gets beyond its base.
 func (c *Config) trees() []Tree {
 	return append([]Tree{
-		goTree(c.GoRoot),
+		GoTree(c.GoRoot),
 		{Source: c.Action, Target: image.ToolsDir + "/kettle-action"},
 		{Source: c.Hook, Target: image.ToolsDir + "/started.sh"},
 		{Source: c.Runner, Target: image.ToolsDir + "/runner"},
@@ -131,7 +136,7 @@ func (c *Config) writeInitrd(ctx context.Context, kernel *Kernel) (config image.
 		return config, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	return WriteInitrd(ctx, out, Initrd{Init: c.Kettled, Config: c.Settings, Modules: kernel.Modules})
+	return WriteInitrd(ctx, out, Initrd{Init: c.Kettled, Config: c.Settings, Modules: kernel.Modules, Profile: c.Profile})
 }
 
 // assemble puts the other files beside the initrd and writes the manifest.

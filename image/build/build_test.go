@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cavaliergopher/cpio"
 	"go.uber.org/goleak"
 
 	"github.com/kettle/attest/image"
@@ -221,7 +219,7 @@ func must(t *testing.T, err error) {
 
 func TestGoTreeSkips(t *testing.T) {
 	t.Parallel()
-	tree := goTree("/goroot")
+	tree := GoTree("/goroot")
 	for path, skipped := range map[string]bool{
 		"VERSION": false, "go.env": false, "bin/go": false, "src/fmt/print.go": false, "pkg/tool/linux_amd64/compile": false,
 		"lib/time/zoneinfo.zip": false, "src/go/testdata": true, "src/fmt/fmt_test.go": true, "src/cmd": true, "test": true,
@@ -241,106 +239,6 @@ func (named) IsDir() bool                { return false }
 func (named) Type() fs.FileMode          { return 0 }
 func (named) Info() (fs.FileInfo, error) { return nil, fs.ErrNotExist }
 
-func TestWriteArchive(t *testing.T) {
-	t.Parallel()
-	entries := func() []entry {
-		return []entry{
-			{path: "/etc/b", mode: cpio.TypeReg | 0o444, data: []byte("b")},
-			{path: "/init", mode: cpio.TypeReg | 0o755, data: []byte("init")},
-			{path: "/etc", mode: cpio.TypeDir | 0o755},
-		}
-	}
-	var first, second bytes.Buffer
-	reversed := entries()
-	slices.Reverse(reversed)
-	if err := errors.Join(writeArchive(&first, entries()), writeArchive(&second, reversed)); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(first.Bytes(), second.Bytes()) {
-		t.Error("the order of the inputs shows")
-	}
-	archive := cpio.NewReader(&first)
-	var names []string
-	for {
-		header, err := archive.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, header.Name)
-		if header.ModTime.Unix() != 0 || header.Uid != 0 || header.Guid != 0 {
-			t.Errorf("%s: time %v, owner %d:%d", header.Name, header.ModTime, header.Uid, header.Guid)
-		}
-	}
-	if want := []string{"etc", "etc/b", "init"}; !slices.Equal(names, want) {
-		t.Errorf("want %v, got %v", want, names)
-	}
-}
-
-func TestConfigEntriesRefuse(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "config.yaml"), "x", 0o600)
-	if got, err := configEntries(dir); err != nil || len(got) != 1 || got[0].path != image.ConfigFile {
-		t.Errorf("got %v, %v", got, err)
-	}
-	must(t, os.Symlink("config.yaml", filepath.Join(dir, "link")))
-	if _, err := configEntries(dir); err == nil {
-		t.Error("a link was taken")
-	}
-}
-
-// TestInitrd uses the kernel that is in the cache, if there is one.
-func TestInitrd(t *testing.T) {
-	t.Parallel()
-	cache, err := CacheDir(os.Getenv)
-	must(t, err)
-	kernel, err := CachedKernel(cache)
-	if err != nil {
-		if os.Getenv("KETTLE_REQUIRE_VM") == "1" {
-			t.Fatalf("KETTLE_REQUIRE_VM=1: %v", err)
-		}
-		t.Skipf("%v; scripts/build-image --kernel fetches it", err)
-	}
-	dir := t.TempDir()
-	in := Initrd{Init: write(t, filepath.Join(dir, "init"), "\x7fELF", 0o755), Config: filepath.Join(dir, "c"), Modules: kernel.Modules}
-	write(t, filepath.Join(in.Config, "config.yaml"), "x", 0o600)
-	var first, second bytes.Buffer
-	digest, err := WriteInitrd(t.Context(), &first, in)
-	must(t, err)
-	if digest != sha256sum([]byte("x")) {
-		t.Errorf("the configuration's digest: got %s", digest)
-	}
-	_, err = WriteInitrd(t.Context(), &second, in)
-	must(t, err)
-	if !bytes.Equal(first.Bytes(), second.Bytes()) {
-		t.Error("two initrds of the same inputs differ")
-	}
-	modules, err := loadOrder(t.Context(), kernel.Modules, guestModules)
-	must(t, err)
-	var names []string
-	for _, m := range modules {
-		names = append(names, m.name)
-	}
-	if net, failover := slices.Index(names, "virtio_net.ko"), slices.Index(names, "failover.ko"); failover < 0 || net < failover {
-		t.Errorf("want failover before virtio_net, got %v", names)
-	}
-	if _, err := loadOrder(t.Context(), kernel.Modules, []string{"no_such_module"}); err == nil {
-		t.Error("a module that does not exist was resolved")
-	}
-	must(t, os.Remove(filepath.Join(in.Config, "config.yaml")))
-	if _, err := WriteInitrd(t.Context(), io.Discard, in); err == nil {
-		t.Error("an initrd without configuration was written")
-	}
-	write(t, filepath.Join(in.Config, "config.yaml"), "x", 0o600)
-	write(t, in.Init, "#!/bin/sh", 0o755)
-	if _, err := WriteInitrd(t.Context(), io.Discard, in); err == nil {
-		t.Error("a script became init")
-	}
-}
-
 func TestRootDigest(t *testing.T) {
 	t.Parallel()
 	data := bytes.Repeat([]byte("kettle"), image.RootPart/6*2)
@@ -351,64 +249,6 @@ func TestRootDigest(t *testing.T) {
 	}
 	if got, err := RootDigest(path); err != nil || got != image.RootDigest(int64(len(data)), parts) {
 		t.Errorf("got %s, %v", got, err)
-	}
-}
-
-func TestRefuseSetuid(t *testing.T) {
-	t.Parallel()
-	root := t.TempDir()
-	sudo := write(t, filepath.Join(root, "usr/bin/sudo"), "", 0o755)
-	must(t, os.Chmod(sudo, fs.ModeSetuid|0o755))
-	must(t, refuseSetuid(root))
-	su := write(t, filepath.Join(root, "usr/bin/su"), "", 0o755)
-	must(t, os.Chmod(su, fs.ModeSetuid|0o755))
-	if err := refuseSetuid(root); err == nil {
-		t.Error("su may raise rights")
-	}
-}
-
-func TestLock(t *testing.T) {
-	t.Parallel()
-	cache := t.TempDir()
-	unlock, err := lock(t.Context(), cache)
-	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if _, err := lock(ctx, cache); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("locked twice: %v", err)
-	}
-	must(t, unlock())
-	again, err := lock(t.Context(), cache)
-	must(t, err)
-	must(t, again())
-}
-
-func TestPruneRoots(t *testing.T) {
-	t.Parallel()
-	cache := t.TempDir()
-	for i, name := range []string{"a", "b", "c", "d", "e", "f"} {
-		path := write(t, filepath.Join(cache, "root-"+name+".erofs"), "", 0o600)
-		must(t, os.Chtimes(path, time.Unix(int64(i), 0), time.Unix(int64(i), 0)))
-	}
-	must(t, pruneRoots(cache))
-	left, err := filepath.Glob(filepath.Join(cache, "root-*"))
-	must(t, err)
-	if len(left) != keptRoots || filepath.Base(left[0]) != "root-c.erofs" {
-		t.Errorf("left: %v", left)
-	}
-}
-
-func TestKeepBase(t *testing.T) {
-	t.Parallel()
-	cache := t.TempDir()
-	write(t, filepath.Join(cache, "base-old", "file"), "old", 0o600)
-	write(t, filepath.Join(cache, "base-work-1", "tree", "file"), "new", 0o600)
-	must(t, keepBase(cache, filepath.Join(cache, "base-work-1", "tree"), filepath.Join(cache, "base-new")))
-	if text, err := os.ReadFile(filepath.Join(cache, "base-new", "file")); err != nil || string(text) != "new" {
-		t.Errorf("got %q, %v", text, err)
-	}
-	if _, err := os.Stat(filepath.Join(cache, "base-old")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("another recipe's system is still there: %v", err)
 	}
 }
 

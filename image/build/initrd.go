@@ -23,9 +23,10 @@ import (
 
 // Initrd says what the initial file system holds.
 type Initrd struct {
-	Init    string // file: the static program that is PID 1
-	Config  string // folder: its regular files go to /etc/kettle; config.yaml is required
-	Modules string // folder: the kernel's modules
+	Init    string  // file: the static program that is PID 1
+	Config  string  // folder: its regular files go to /etc/kettle; config.yaml is required
+	Modules string  // folder: the kernel's modules
+	Profile Profile // decides which of them the guest loads
 }
 
 // WriteInitrd writes the initrd and gives the digest of its configuration. The archive is sorted, without times and
@@ -55,6 +56,9 @@ type entry struct {
 }
 
 func (in Initrd) entries(ctx context.Context) ([]entry, error) {
+	if err := in.Profile.Validate(); err != nil {
+		return nil, err
+	}
 	initProgram, err := os.ReadFile(in.Init)
 	if err != nil {
 		return nil, err
@@ -68,21 +72,35 @@ func (in Initrd) entries(ctx context.Context) ([]entry, error) {
 	for _, dir := range []string{"/dev", "/proc", "/sys", "/sysroot", "/image", "/etc", image.ConfigDir, image.ModulesDir} {
 		entries = append(entries, entry{path: dir, mode: cpio.TypeDir | 0o755})
 	}
-	modules, err := loadOrder(ctx, in.Modules, guestModules)
+	modules, err := in.moduleEntries(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var list strings.Builder
-	for _, m := range modules {
-		list.WriteString(m.name + "\n")
-		entries = append(entries, entry{path: path.Join(image.ModulesDir, m.name), mode: cpio.TypeReg | 0o444, data: m.data})
-	}
-	entries = append(entries, entry{path: image.ModuleList, mode: cpio.TypeReg | 0o444, data: []byte(list.String())})
+	entries = append(entries, modules...)
 	config, err := configEntries(in.Config)
 	if err != nil {
 		return nil, err
 	}
 	return append(entries, config...), nil
+}
+
+// moduleEntries are the profile's modules and their list.
+func (in Initrd) moduleEntries(ctx context.Context) ([]entry, error) {
+	modules, err := loadOrder(ctx, in.Modules, in.Profile.modules())
+	if err != nil {
+		return nil, err
+	}
+	var entries []entry
+	var listed []image.Module
+	for _, m := range modules {
+		entries = append(entries, entry{path: path.Join(image.ModulesDir, m.File), mode: cpio.TypeReg | 0o444, data: m.data})
+		listed = append(listed, m.Module)
+	}
+	list, err := image.FormatModules(listed)
+	if err != nil {
+		return nil, err
+	}
+	return append(entries, entry{path: image.ModuleList, mode: cpio.TypeReg | 0o444, data: []byte(list)}), nil
 }
 
 // configEntries takes the regular files of a flat folder; anything else in it is an error, nothing is skipped.

@@ -11,15 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-)
 
-// guestModules are what the guest needs beyond the kernel itself: its disk and network, its root file system, and the
-// layers of the sandbox. Nothing can be loaded later.
-var guestModules = []string{"virtio_blk", "virtio_net", "erofs", "overlay"}
+	"github.com/kettle/attest/image"
+)
 
 // module is one kernel module, uncompressed and still signed.
 type module struct {
-	name string // base name of the file in the initrd
+	image.Module
 	data []byte
 }
 
@@ -74,7 +72,9 @@ func (r *resolver) add(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	r.order = append(r.order, module{name: name + ".ko", data: data})
+	r.order = append(r.order, module{
+		Module: image.Module{File: name + ".ko", Parameters: moduleParameters[name]}, data: data,
+	})
 	return nil
 }
 

@@ -11,14 +11,56 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kettle/attest/image"
 )
 
 // erofsOptions choose lz4, which a guest inflates about as fast as it reads, in clusters of 64 KiB: a smaller image is
-// copied and hashed sooner at every boot.
-var erofsOptions = []string{"--quiet", "-zlz4hc", "-C65536", "-T" + sourceDateEpoch, "-U" + rootUUID}
+// copied and hashed sooner at every boot. quickOptions spend a fifth of the time and a fifth more bytes.
+var (
+	erofsOptions = []string{"--quiet", "-zlz4hc", "-C65536", "-T" + sourceDateEpoch, "-U" + rootUUID}
+	quickOptions = []string{"--quiet", "-zlz4", "-C65536", "-T" + sourceDateEpoch, "-U" + rootUUID}
+)
+
+// RootConfig says what a root image holds that is used once. Every field without "optional" is required.
+type RootConfig struct {
+	Cache  string // see [CacheDir]
+	Mirror Mirror // asked only for a base system that is not in the cache
+	System System
+	Trees  []Tree // optional: what lies on the base system; see [GoTree]
+	Output string // file
+}
+
+// Root makes a root image of a base system and trees, which takes root. It is packed quickly and not kept in the cache;
+// for the image that is launched again and again there is [Build].
+func Root(ctx context.Context, c RootConfig) (err error) {
+	unlock, err := lock(ctx, c.Cache)
+	if err != nil {
+		return fmt.Errorf("making the root image: %w", err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	b, _, err := makeBase(ctx, c.Cache, c.Mirror, c.System)
+	if err != nil {
+		return err
+	}
+	work, err := os.MkdirTemp(c.Cache, "root-work-")
+	if err != nil {
+		return fmt.Errorf("making the root image: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	tree := filepath.Join(work, "tree")
+	if err := layTrees(ctx, tree, b, c.Trees); err != nil {
+		return fmt.Errorf("making the root image: %w", err)
+	}
+	if err := pack(ctx, tree, c.Output, quickOptions); err != nil {
+		return fmt.Errorf("making the root image: %w", err)
+	}
+	return nil
+}
 
 // makeRoot puts the trees onto the base system and packs it, unless the cache holds this very image.
 func makeRoot(ctx context.Context, cache string, b base, trees []Tree) (path string, cached bool, err error) {
@@ -35,10 +77,14 @@ func makeRoot(ctx context.Context, cache string, b base, trees []Tree) (path str
 		return "", false, fmt.Errorf("making the root image: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	if err := packRoot(ctx, work, b, trees); err != nil {
+	tree, packed := filepath.Join(work, "tree"), filepath.Join(work, "root.erofs")
+	if err := layTrees(ctx, tree, b, trees); err != nil {
 		return "", false, fmt.Errorf("making the root image: %w", err)
 	}
-	if err := os.Rename(filepath.Join(work, "root.erofs"), path); err != nil {
+	if err := pack(ctx, tree, packed, erofsOptions); err != nil {
+		return "", false, fmt.Errorf("making the root image: %w", err)
+	}
+	if err := os.Rename(packed, path); err != nil {
 		return "", false, fmt.Errorf("making the root image: %w", err)
 	}
 	return path, false, pruneRoots(cache)
@@ -87,9 +133,8 @@ func rootKey(ctx context.Context, b base, trees []Tree) (image.SHA256, error) {
 	return image.SHA256(h.Sum(nil)), nil
 }
 
-// packRoot works on hard links to the base system: new names appear beside its files, none of which is written to.
-func packRoot(ctx context.Context, work string, b base, trees []Tree) error {
-	tree := filepath.Join(work, "tree")
+// layTrees makes tree of hard links to the base system: new names appear beside its files, none of which is written to.
+func layTrees(ctx context.Context, tree string, b base, trees []Tree) error {
 	if _, err := run(ctx, tool{name: "cp", args: []string{"-al", b.tree, tree}}); err != nil {
 		return err
 	}
@@ -98,16 +143,16 @@ func packRoot(ctx context.Context, work string, b base, trees []Tree) error {
 			return err
 		}
 	}
-	if err := refuseSetuid(tree); err != nil {
-		return err
-	}
-	args := append(append([]string{}, erofsOptions...), filepath.Join(work, "root.erofs"), tree)
-	_, err := run(ctx, tool{name: "mkfs.erofs", args: args})
+	return refuseRaisers(tree, b.profile.raisers())
+}
+
+func pack(ctx context.Context, tree, output string, options []string) error {
+	_, err := run(ctx, tool{name: "mkfs.erofs", args: append(slices.Clone(options), output, tree)})
 	return err
 }
 
-// refuseSetuid makes sure that sudo is the only program that raises rights.
-func refuseSetuid(tree string) error {
+// refuseRaisers makes sure that no program but those raises rights, neither by its mode nor by capabilities.
+func refuseRaisers(tree string, allowed []string) error {
 	return filepath.WalkDir(tree, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
@@ -116,8 +161,14 @@ func refuseSetuid(tree string) error {
 		if err != nil {
 			return err
 		}
-		if info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 && path != filepath.Join(tree, "usr/bin/sudo") {
+		if info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 && !slices.Contains(allowed, strings.TrimPrefix(path, tree)) {
 			return fmt.Errorf("%s: raises rights", path)
+		}
+		switch _, err := unix.Lgetxattr(path, "security.capability", nil); {
+		case err == nil:
+			return fmt.Errorf("%s: has capabilities", path)
+		case !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP):
+			return fmt.Errorf("%s: asking for its capabilities: %w", path, err)
 		}
 		return nil
 	})

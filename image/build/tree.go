@@ -169,8 +169,8 @@ func record(h hash.Hash, fields ...string) {
 // unusedTools are programs of the toolchain that no build or test runs.
 var unusedTools = []string{"pkg/tool/linux_amd64/fix", "bin/gofmt"}
 
-// goTree is a Go toolchain without tests, documentation and the sources of its own commands, whose programs are there.
-func goTree(goroot string) Tree {
+// GoTree is a Go toolchain without tests, documentation and the sources of its own commands, whose programs are there.
+func GoTree(goroot string) Tree {
 	return Tree{Source: goroot, Target: "/usr/local/go", Skip: func(path string, entry fs.DirEntry) bool {
 		top, _, nested := strings.Cut(path, "/")
 		switch top {

@@ -7,13 +7,15 @@
 //  1. On the initramfs it mounts the kernel's file systems, reads the measured command line strictly, compares the
 //     configuration with the digest there, loads the listed modules, copies the root image into memory while hashing
 //     it, mounts it only when the digest is the measured one, makes it the root and executes itself again.
-//  2. On the new root it is PID 1: it mounts scratch space in memory, closes what needs no more than one line to close,
-//     starts itself a third time and reaps orphans until that process ends, and then powers off.
-//  3. The third process is the supervisor. Only there [Enter] returns.
+//  2. On the new root it is PID 1: it mounts what is kettled's to write to, hardens the machine ([Harden]), starts itself a
+//     third time and reaps orphans until that process ends, and then powers off.
+//  3. The third process is the supervisor: hidden from every other, locked in memory, never chosen when memory runs out.
+//     Only there [Enter] returns. What depends on the configuration it does itself, [MakeScratch] among it.
 //
 // What it guarantees: the supervisor runs on a root file system whose every byte has the digest on the measured command
-// line, held in memory where the host cannot exchange it afterwards, with a configuration that has the digest there.
-// Whatever goes wrong ends in one sentence on the console and in power-off; there is no shell on any path.
+// line, held in memory where the host cannot exchange it afterwards, with a configuration that has the digest there, on a
+// machine in which every setting of [Harden] was seen to have taken. Whatever goes wrong ends in one sentence on the
+// console and in power-off; there is no shell on any path.
 //
 // What it trusts: the kernel, the initrd that it came from and the command line, all of which are measured before it
 // runs. What it does not: the disk, the ports and the network, which the host provides. It cannot tell whether anybody

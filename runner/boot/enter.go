@@ -60,8 +60,12 @@ func Enter(ctx context.Context) (*Environment, error) {
 	return thirdStage()
 }
 
-// thirdStage reads again what stage one has verified; command line and configuration cannot have changed since.
+// thirdStage protects this process, in which the keys will be, and reads again what stage one has verified; command line
+// and configuration cannot have changed since.
 func thirdStage() (*Environment, error) {
+	if err := errors.Join(hide(), lockMemory(), survives(oomScore)); err != nil {
+		return nil, err
+	}
 	var s state
 	if err := json.Unmarshal([]byte(os.Getenv(handover)), &s); err != nil {
 		return nil, fmt.Errorf("reading the boot handover: %w", err)

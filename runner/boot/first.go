@@ -21,6 +21,9 @@ const (
 
 // firstStage runs on the initramfs. On success the process image is replaced and it does not return.
 func firstStage(ctx context.Context) error {
+	if err := hide(); err != nil {
+		return err
+	}
 	var watch stopwatch
 	watch.lap("kernel")
 	if err := mountAll(earlyMounts); err != nil {

@@ -3,8 +3,6 @@
 package boot
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -23,40 +21,24 @@ func loadModules(dir string) error {
 	if err != nil {
 		return fmt.Errorf("reading the module list: %w", err)
 	}
-	names, err := parseModuleList(text)
+	modules, err := image.ParseModules(string(text))
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if err := loadModule(filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("loading the kernel module %s: %w", name, err)
+	for _, m := range modules {
+		if err := loadModule(filepath.Join(dir, m.File), strings.Join(m.Parameters, " ")); err != nil {
+			return fmt.Errorf("loading the kernel module %s: %w", m, err)
 		}
 	}
 	return nil
 }
 
-func parseModuleList(text []byte) ([]string, error) {
-	var names []string
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() {
-		name := lines.Text()
-		if name != filepath.Base(name) || !strings.HasSuffix(name, ".ko") {
-			return nil, fmt.Errorf("reading the module list: want base names that end in .ko, got %q", name)
-		}
-		names = append(names, name)
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("reading the module list: %w", err)
-	}
-	return names, nil
-}
-
-func loadModule(path string) error {
+func loadModule(path, parameters string) error {
 	file, err := os.Open(path) //nolint:gosec // a file of the measured initramfs.
 	if err != nil {
 		return err
 	}
-	err = unix.FinitModule(int(file.Fd()), "", 0)
+	err = unix.FinitModule(int(file.Fd()), parameters, 0)
 	if errors.Is(err, unix.EEXIST) {
 		err = nil
 	}

@@ -7,8 +7,6 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/kettle/attest/image"
 )
 
 // erofsMagic is the statfs type of erofs (linux/magic.h, EROFS_SUPER_MAGIC_V1).
@@ -30,14 +28,12 @@ var earlyMounts = []mountPoint{
 }
 
 // lateMounts are made on the root, whose image holds every one of these directories except those below /dev.
-// Everything writable lies in memory. The scratch directory is where the sandbox's upper layer grows; the sandbox's users
-// pass through it, so that it can be searched but not listed.
+// Everything writable lies in memory, and little of it: they are kettled's. Where a job writes, see [MakeScratch].
 var lateMounts = []mountPoint{
 	{kind: "devpts", target: "/dev/pts", flags: unix.MS_NOSUID | unix.MS_NOEXEC, data: "mode=0620,gid=5,ptmxmode=0666", mode: 0o755},
-	{kind: "tmpfs", target: "/dev/shm", flags: quiet, data: "mode=1777", mode: 0o1777},
-	{kind: "tmpfs", target: "/run", flags: unix.MS_NOSUID | unix.MS_NODEV, data: "mode=0755"},
-	{kind: "tmpfs", target: "/tmp", flags: unix.MS_NOSUID | unix.MS_NODEV, data: "mode=1777"},
-	{kind: "tmpfs", target: image.ScratchDir, flags: unix.MS_NODEV, data: "mode=0711,size=80%,nr_inodes=2m"},
+	{kind: "tmpfs", target: "/dev/shm", flags: quiet, data: "mode=1777,size=16m", mode: 0o1777},
+	{kind: "tmpfs", target: "/run", flags: unix.MS_NOSUID | unix.MS_NODEV, data: "mode=0755,size=64m"},
+	{kind: "tmpfs", target: "/tmp", flags: unix.MS_NOSUID | unix.MS_NODEV, data: "mode=1777,size=16m"},
 	{kind: "cgroup2", target: "/sys/fs/cgroup", flags: quiet},
 }
 

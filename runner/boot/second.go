@@ -16,27 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const cgroupRoot = "/sys/fs/cgroup"
-
-// hardening is what one written line can close before any other program runs. Modules stay as they are from here on.
-var hardening = map[string]string{
-	"kernel/modules_disabled":          "1",
-	"kernel/kexec_load_disabled":       "1",
-	"kernel/sysrq":                     "0",
-	"kernel/dmesg_restrict":            "1",
-	"kernel/kptr_restrict":             "2",
-	"kernel/perf_event_paranoid":       "3",
-	"kernel/unprivileged_bpf_disabled": "1",
-	"kernel/core_pattern":              "/dev/null",
-	"fs/suid_dumpable":                 "0",
-	"fs/protected_symlinks":            "1",
-	"fs/protected_hardlinks":           "1",
-	"fs/protected_fifos":               "2",
-	"fs/protected_regular":             "2",
-}
+const (
+	cgroupRoot = "/sys/fs/cgroup"
+	oomScore   = "/proc/self/oom_score_adj"
+)
 
 // secondStage prepares the root, starts the supervisor and stays as PID 1 until it ends. What it returns says why.
 func secondStage(ctx context.Context) error {
+	if err := errors.Join(hide(), survive(oomScore)); err != nil {
+		return fmt.Errorf("boot stopped: %w", err)
+	}
 	var before state
 	if err := json.Unmarshal([]byte(os.Getenv(handover)), &before); err != nil {
 		return fmt.Errorf("boot stopped: reading the boot handover: %w", err)
@@ -63,11 +52,8 @@ func prepareRoot(ctx context.Context) error {
 	if err := enableControllers(cgroupRoot); err != nil {
 		return err
 	}
-	if err := writeSettings("/proc/sys", hardening); err != nil {
+	if err := Harden(); err != nil {
 		return err
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return fmt.Errorf("forbidding core dumps: %w", err)
 	}
 	if err := unix.Sethostname([]byte("kettle")); err != nil {
 		return fmt.Errorf("setting the host name: %w", err)
@@ -87,25 +73,6 @@ func enableControllers(root string) error {
 		}
 	}
 	return nil
-}
-
-// writeSettings writes every setting. Only one that this kernel does not have may be left out.
-func writeSettings(root string, settings map[string]string) error {
-	for name, value := range settings {
-		if err := writeSetting(filepath.Join(root, name), value); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("setting %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func writeSetting(path, value string) error {
-	file, err := os.OpenFile(path, os.O_WRONLY, 0) //nolint:gosec // proc and sysfs; a parameter for tests.
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteString(value)
-	return errors.Join(err, file.Close())
 }
 
 // supervise starts the third stage and reaps every orphan until it ends. The supervisor itself is not PID 1, so that

@@ -25,6 +25,7 @@ import (
 	"github.com/kettle/attest/image/build"
 	"github.com/kettle/attest/image/launch"
 	"github.com/kettle/attest/internal/secret"
+	"github.com/kettle/attest/runner/boot"
 	"github.com/kettle/attest/runner/channel"
 )
 
@@ -53,7 +54,7 @@ func newMachine(t *testing.T) *machine {
 	m := &machine{folder: t.TempDir()}
 	m.config = launch.Config{
 		Kernel: shared.kernel.Image, Initrd: m.path("initrd"), Root: m.path("root"), Console: m.path("console"),
-		MemoryMiB: 512, CPUs: 1, Acceleration: launch.TCG,
+		MemoryMiB: 768, CPUs: 1, Acceleration: launch.TCG,
 		NewProcessor: func(digest [48]byte) (launch.Processor, error) {
 			return shared.authority.NewProcessor(digest, time.Now())
 		},
@@ -77,6 +78,9 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
+	if kind := os.Getenv(boot.AsVictim); kind != "" {
+		os.Exit(boot.Victim(kind))
+	}
 	code := m.Run()
 	if shared.guest != "" {
 		_ = os.RemoveAll(filepath.Dir(shared.guest))
@@ -85,7 +89,7 @@ func TestMain(m *testing.M) {
 }
 
 func prepare(ctx context.Context) (*build.Kernel, string, error) {
-	for _, name := range []string{"qemu-system-x86_64", "mkfs.erofs", "socat", "xz"} {
+	for _, name := range []string{"qemu-system-x86_64", "mkfs.erofs", "mkfs.xfs", "socat", "xz"} {
 		if _, err := exec.LookPath(name); err != nil {
 			return nil, "", fmt.Errorf("%w; scripts/apt-packages lists what is needed", err)
 		}
@@ -124,9 +128,31 @@ func (m *machine) makeRoot(t *testing.T) {
 	}
 	must(t, os.WriteFile(filepath.Join(tree, "etc/hosts"), nil, 0o644))
 	must(t, os.WriteFile(filepath.Join(tree, "etc/marker"), []byte("root of the test\n"), 0o644))
+	copyProgram(t, "mkfs.xfs", tree, image.MakeXFS)
 	must(t, os.WriteFile(filepath.Join(tree, "filler"), bytes.Repeat([]byte("some megabytes to read\n"), 1<<19), 0o644))
 	if out, err := exec.CommandContext(t.Context(), "mkfs.erofs", "--quiet", "-zlz4", m.config.Root, tree).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.erofs: %v: %s", err, out)
+	}
+}
+
+// copyProgram puts a program of this machine and the libraries that it names into the tree.
+func copyProgram(t *testing.T, name, tree, target string) {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	must(t, err)
+	out, err := exec.CommandContext(t.Context(), "ldd", path).Output()
+	must(t, err)
+	files := map[string]string{path: target}
+	for word := range strings.FieldsSeq(string(out)) {
+		if strings.HasPrefix(word, "/") {
+			files[word] = word
+		}
+	}
+	for from, to := range files {
+		data, err := os.ReadFile(from)
+		must(t, err)
+		must(t, os.MkdirAll(filepath.Join(tree, filepath.Dir(to)), 0o755))
+		must(t, os.WriteFile(filepath.Join(tree, to), data, 0o755))
 	}
 }
 
@@ -136,7 +162,7 @@ func (m *machine) makeInitrd(t *testing.T, config string) image.SHA256 {
 	must(t, os.MkdirAll(folder, 0o755))
 	must(t, os.WriteFile(filepath.Join(folder, "config.yaml"), []byte(config), 0o644))
 	var initrd bytes.Buffer
-	digest, err := build.WriteInitrd(t.Context(), &initrd, build.Initrd{Init: shared.guest, Config: folder, Modules: shared.kernel.Modules})
+	digest, err := build.WriteInitrd(t.Context(), &initrd, build.Initrd{Init: shared.guest, Config: folder, Modules: shared.kernel.Modules, Profile: build.Strict})
 	must(t, err)
 	must(t, os.WriteFile(m.config.Initrd, initrd.Bytes(), 0o600))
 	return digest
@@ -197,7 +223,7 @@ func TestBoot(t *testing.T) {
 	}
 	wantOnlySentence(t, console, "kettled: the test guest is done; powering off")
 	parts := strings.Split(outcome, "|")
-	if len(parts) != 3 {
+	if len(parts) != 4 {
 		t.Fatalf("outcome: %q", outcome)
 	}
 	if !strings.Contains(parts[0], "memory") || !strings.Contains(parts[0], "pids") {
@@ -209,6 +235,21 @@ func TestBoot(t *testing.T) {
 	}
 	if parts[2] != "hello 1 hello 2 " {
 		t.Errorf("network: got %q", parts[2])
+	}
+	if parts[3] != "hardened" {
+		t.Errorf("hardening: got %q", parts[3])
+	}
+}
+
+// TestScratch makes the job's disk in a machine and uses it to its end.
+func TestScratch(t *testing.T) {
+	t.Parallel()
+	messages, console, _ := newMachine(t).run(t, "scratch")
+	wantOnlySentence(t, console, "kettled: the test guest is done; powering off")
+	for _, message := range messages {
+		if end, ok := message.(channel.End); ok {
+			t.Log(end.Outcome)
+		}
 	}
 }
 
@@ -240,9 +281,9 @@ func greeter(t *testing.T) netip.AddrPort {
 	return netip.MustParseAddrPort(listener.Addr().String())
 }
 
-// TestTampering starts what is not what the command line says. Each ends in one sentence and power-off, before any
+// TestAttackTampering starts what is not what the command line says. Each ends in one sentence and power-off, before any
 // message of a supervisor.
-func TestTampering(t *testing.T) {
+func TestAttackTampering(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		tamper func(*testing.T, *machine)

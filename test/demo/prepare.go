@@ -149,7 +149,7 @@ func (s *stage) base(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return build.Prefetch(ctx, cache, build.FindMirror(ctx, os.Getenv))
+	return build.Prefetch(ctx, cache, build.FindMirror(ctx, os.Getenv), build.Strict)
 }
 
 // authority makes the simulator's root, or takes the one of an earlier demo.
@@ -181,13 +181,13 @@ func (s *stage) bake(ctx context.Context, settings string) (*image.Manifest, err
 	if err != nil {
 		return nil, err
 	}
-	return build.Build(ctx, build.Config{
+	return build.Build(ctx, build.Config{Profile: build.Strict,
 		Output: s.image, Cache: cache, Kettled: filepath.Join(s.bin, "kettled"), Settings: settings, Firmware: firmware,
 		GoRoot: goroot, Action: filepath.Join(s.bin, "kettle-action"), Hook: filepath.Join(s.project, "action/started.sh"),
 		Runner: filepath.Join(s.bin, "runner"), Mirror: build.FindMirror(ctx, os.Getenv),
 		Extra: []build.Tree{
 			{Source: filepath.Join(s.bin, "runner.json"), Target: image.ToolsDir + "/runner.json"},
-			{Source: s.cache(), Target: "/home/runner/.cache/go-build", Owner: 1001, Skip: func(path string, _ fs.DirEntry) bool {
+			{Source: s.cache(), Target: "/var/cache/go-build", Owner: 1001, Skip: func(path string, _ fs.DirEntry) bool {
 				return path == "trim.txt" || path == "testexpire.txt"
 			}},
 		},
