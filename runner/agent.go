@@ -40,7 +40,6 @@ type Config struct {
 	Profile       string               // of the sandbox
 	Egress        statement.EgressMode // after dispatch
 	Pinned        []string             // hosts that the job may always reach
-	Sandbox       string               // container runtime and version
 	Configuration binding.Digest       // SHA-256 of the configuration file
 	Image         binding.Digest       // digest of the root image as on the command line; zero when there is none
 	Packages      binding.Digest       // SHA-256 of the image's list of packages; zero when there is none
@@ -55,7 +54,7 @@ type Config struct {
 func (c Config) Validate() error {
 	var errs []error
 	for name, bad := range map[string]bool{
-		"a name": c.Name == "", "a profile": c.Profile == "", "a sandbox": c.Sandbox == "",
+		"a name": c.Name == "", "a profile": c.Profile == "",
 		"an egress mode": c.Egress == "", "pinned hosts": len(c.Pinned) == 0, "a configuration digest": c.Configuration.IsZero(), "software versions": len(c.Software) == 0,
 		"an idle time": c.Idle <= 0, "a dispatch time": c.Dispatch <= 0, "a job time": c.Job <= 0, "a freeze time": c.Freeze <= 0,
 	} {

@@ -78,7 +78,7 @@ func BenchmarkRespond(b *testing.B) {
 	if err := e.bind(b.Context(), testJob(), binding.Digest{1}, binding.Digest{2}); err != nil {
 		b.Fatal(err)
 	}
-	a := &Agent{config: Config{Profile: "strict", Sandbox: "crun", Configuration: binding.Digest{3}, Egress: statement.EgressNone}, env: e, ports: Ports{Policy: openPolicy{}, Gate: closedGate{}}}
+	a := &Agent{config: Config{Profile: "strict", Configuration: binding.Digest{3}, Egress: statement.EgressNone}, env: e, ports: Ports{Policy: openPolicy{}, Gate: closedGate{}, Sandbox: crun{}}}
 	subjects := []statement.Subject{{Name: "a", Digest: statement.SHA256(binding.Digest{4})}}
 	b.ResetTimer()
 	size := 0
@@ -126,3 +126,7 @@ type closedGate struct{}
 
 func (closedGate) Dispatched()             {}
 func (closedGate) Flows() []statement.Flow { return nil }
+
+type crun struct{ Sandbox }
+
+func (crun) Runtime() string { return "crun 1.8.1" }

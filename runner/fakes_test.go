@@ -121,6 +121,7 @@ func (w *world) Remove(ctx context.Context, id int64) error {
 }
 
 func (w *world) Start(context.Context, secret.String) error { w.note("start"); return w.startErr }
+func (w *world) Runtime() string                            { return "crun 1.8.1" }
 func (w *world) Exited() <-chan int                         { return w.exited }
 
 func (w *world) Dispatched() { w.note("open") }
@@ -273,7 +274,7 @@ func (w *world) names() []string {
 func (w *world) agent(change func(*Config)) *Agent {
 	w.t.Helper()
 	c := Config{
-		Name: "kettle-1", Profile: "strict", Sandbox: "crun 1.8.1", Egress: statement.EgressAllow, Pinned: []string{"github.test"}, Configuration: binding.Sum([]byte("config")),
+		Name: "kettle-1", Profile: "strict", Egress: statement.EgressAllow, Pinned: []string{"github.test"}, Configuration: binding.Sum([]byte("config")),
 		Image: binding.Sum([]byte("root")), Software: map[string]string{"kettled": "test"},
 		Idle: time.Minute, Dispatch: time.Minute, Job: time.Minute, Freeze: time.Minute,
 	}

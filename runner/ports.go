@@ -58,6 +58,8 @@ type Self struct {
 type Sandbox interface {
 	// Start starts the runner program. The sandbox dies with ctx.
 	Start(ctx context.Context, jit secret.String) error
+	// Runtime names the container runtime and its version, once it is started.
+	Runtime() string
 	// Exited yields the runner program's exit code once, when it has ended.
 	Exited() <-chan int
 	// Freeze returns only when no process of the sandbox can run any more.

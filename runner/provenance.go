@@ -21,7 +21,7 @@ func (a *Agent) provenance(c capture) *statement.Provenance {
 		Internal: statement.InternalParameters{
 			GitHub: job.GitHub,
 			Kettle: statement.KettleParameters{
-				Platform: e.self.Instance.Platform, Profile: a.config.Profile, Sandbox: a.config.Sandbox,
+				Platform: e.self.Instance.Platform, Profile: a.config.Profile, Sandbox: a.ports.Sandbox.Runtime(),
 				IdentitySource: job.Facts.IdentitySource, EnvironmentKey: e.keyID, Configuration: a.config.Configuration,
 				Policy: a.ports.Policy.Digest(), Dispatch: binding.Sum(e.dispatch.payload),
 				Egress: a.egress(), Outputs: c.how, FrozenMillis: c.frozen.Milliseconds(),

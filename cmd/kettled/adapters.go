@@ -17,11 +17,9 @@ import (
 	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/runner"
-	"github.com/kettle/attest/runner/config"
 	"github.com/kettle/attest/runner/github"
 	"github.com/kettle/attest/runner/job"
 	"github.com/kettle/attest/runner/job/pinned"
-	"github.com/kettle/attest/runner/outputs"
 	"github.com/kettle/attest/runner/sandbox"
 )
 
@@ -29,7 +27,6 @@ var (
 	_ runner.Device    = device{}
 	_ runner.Registrar = registrar{}
 	_ runner.Policy    = jobPolicy{}
-	_ runner.Keeper    = keeper{}
 )
 
 // device fits the evidence device to its port.
@@ -72,54 +69,8 @@ type jobPolicy struct{ *policy.Policy }
 // Allow implements [runner.Policy].
 func (p jobPolicy) Allow(f statement.Facts, at time.Time) error { return p.Jobs().Allow(f, at) }
 
-// keeper holds outputs below the sandbox's root.
-type keeper struct {
-	root   string
-	limits config.Limits
-}
-
-// maxEntries bounds the directory entries that globs may look at in one response.
-const maxEntries = 1 << 20
-
-// Settle implements [runner.Keeper].
-func (k keeper) Settle(context.Context) error { return nil }
-
-// Hold implements [runner.Keeper].
-func (k keeper) Hold(_ context.Context, o runner.Outputs) (runner.Held, error) {
-	return held{k, o}, nil
-}
-
-// held are the outputs of one request.
-type held struct {
-	keeper
-	o runner.Outputs
-}
-
-// Snapshot implements [runner.Held].
-func (h held) Snapshot() bool { return false }
-
-// Release implements [runner.Held].
-func (h held) Release() error { return nil }
-
-// Hash implements [runner.Held].
-func (h held) Hash(ctx context.Context) ([]statement.Subject, error) {
-	found, err := outputs.Collect(ctx, h.root, outputs.Request{
-		Workspace: h.o.Workspace, Patterns: h.o.Paths, Name: h.o.Name, Checksums: h.o.Checksums, Digest: h.o.Digest, ArtifactsList: h.o.ArtifactsList,
-	}, outputs.Limits{
-		Subjects: statement.MaxSubjects, Bytes: h.limits.OutputMiB << 20, Entries: maxEntries, Time: h.limits.FreezeTime,
-	})
-	if err != nil {
-		return nil, err
-	}
-	subjects := make([]statement.Subject, 0, len(found))
-	for _, f := range found {
-		subjects = append(subjects, statement.Subject{Name: f.Name, Digest: statement.SHA256(f.SHA256)})
-	}
-	return subjects, nil
-}
-
 // newIdentifier makes the identifier over GitHub's API and the runner's log.
-func newIdentifier(m *measured, client *github.Client, root string) (runner.Identifier, error) {
+func newIdentifier(m *measured, client *github.Client, home string) (runner.Identifier, error) {
 	c := m.config.GitHub
 	hosts := pinned.Hosts(c.Hosts)
 	http, err := pinned.Client(pinned.Config{Hosts: hosts, Roots: m.githubCA})
@@ -132,19 +83,19 @@ func newIdentifier(m *measured, client *github.Client, root string) (runner.Iden
 	}
 	return job.New(job.Config{
 		Server: c.URL, Target: c.Target, Issuer: c.Issuer, API: client, Tokens: tokens, Now: time.Now,
-		OpenLog: func(context.Context) (io.ReadCloser, error) { return openWorkerLog(root) },
+		OpenLog: func(context.Context) (io.ReadCloser, error) { return openWorkerLog(home) },
 	})
 }
 
 // openWorkerLog opens the one Worker log of this fresh runner, from outside the sandbox. Links do not lead out of its
-// root, and a second log means that something other than the runner's first job wrote there.
-func openWorkerLog(root string) (io.ReadCloser, error) {
-	r, err := os.OpenRoot(root)
+// home, and a second log means that something other than the runner's first job wrote there.
+func openWorkerLog(home string) (io.ReadCloser, error) {
+	r, err := os.OpenRoot(home)
 	if err != nil {
-		return nil, fmt.Errorf("opening the sandbox's root: %w", err)
+		return nil, fmt.Errorf("opening the runner's home: %w", err)
 	}
 	defer r.Close() //nolint:errcheck // only read.
-	diag := path.Join(sandbox.RunnerRoot[1:], "_diag")
+	diag := path.Join(strings.TrimPrefix(sandbox.RunnerRoot, sandbox.Home+"/"), "_diag")
 	dir, err := r.Open(diag)
 	if err != nil {
 		return nil, fmt.Errorf("opening the runner's logs: %w", err)

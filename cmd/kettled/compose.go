@@ -23,6 +23,7 @@ import (
 	"github.com/kettle/attest/runner/config"
 	"github.com/kettle/attest/runner/github"
 	"github.com/kettle/attest/runner/job/pinned"
+	"github.com/kettle/attest/runner/sandbox"
 	"github.com/kettle/attest/runner/sink"
 )
 
@@ -37,6 +38,7 @@ type environment struct {
 	device  *collect.Device
 	github  *github.Client
 	sandbox *jail
+	gate    *gate
 	door    *frontDoor
 }
 
@@ -50,33 +52,14 @@ func compose(ctx context.Context, env *boot.Environment, m *measured, credential
 			e = nil
 		}
 	}()
-	if e.device, err = openDevice(ctx, c.Platforms.Allowed); err != nil {
-		return nil, err
-	}
-	hosts := pinned.Hosts(c.GitHub.Hosts)
-	e.github, err = github.New(github.Config{
-		URL: c.GitHub.URL, APIURL: c.GitHub.APIURL, Scope: github.Scope(c.GitHub.Scope), Target: c.GitHub.Target,
-		RunnerGroup: c.GitHub.RunnerGroup, Labels: c.GitHub.Labels, Hosts: hosts, Credential: credential, Roots: m.githubCA,
-	})
-	if err != nil {
-		return nil, err
-	}
-	store, err := sink.Open(c.Sink.URL, m.sinkCA)
-	if err != nil {
-		return nil, err
-	}
 	name, err := runnerName()
 	if err != nil {
 		return nil, err
 	}
-	if e.door, err = openDoor(filepath.Join(image.ScratchDir, "door")); err != nil {
+	if err := e.connect(ctx, m, credential); err != nil {
 		return nil, err
 	}
-	if e.sandbox, err = newJail(ctx, m, name, e.door.dir); err != nil {
-		return nil, err
-	}
-	identifier, err := newIdentifier(m, e.github, e.sandbox.root())
-	if err != nil {
+	if err := e.enclose(ctx, env.RootSize, m, name); err != nil {
 		return nil, err
 	}
 	made, err := readSoftware()
@@ -84,16 +67,74 @@ func compose(ctx context.Context, env *boot.Environment, m *measured, credential
 		return nil, err
 	}
 	e.agent = runner.Config{
-		Name: name, Profile: c.Sandbox.Profile, Egress: egressMode(c.Egress.After.Mode), Pinned: c.GitHub.Hosts, Sandbox: "crun " + made.versions["crun"], Configuration: c.Digest(),
+		Name: name, Profile: c.Sandbox.Profile, Egress: egressMode(c.Egress.After.Mode), Pinned: c.GitHub.Hosts, Configuration: c.Digest(),
 		Image: binding.Digest(env.CommandLine.Root), Software: made.versions, Packages: made.packages, Idle: c.Timeouts.Idle, Dispatch: dispatchTime,
 		Job: c.Timeouts.Job, Freeze: c.Sandbox.Limits.FreezeTime,
+	}
+	return e, e.fill(m)
+}
+
+// connect opens the secure processor and makes the client of GitHub.
+func (e *environment) connect(ctx context.Context, m *measured, credential github.Credential) (err error) {
+	c := m.config
+	if e.device, err = openDevice(ctx, c.Platforms.Allowed); err != nil {
+		return err
+	}
+	e.github, err = github.New(github.Config{
+		URL: c.GitHub.URL, APIURL: c.GitHub.APIURL, Scope: github.Scope(c.GitHub.Scope), Target: c.GitHub.Target,
+		RunnerGroup: c.GitHub.RunnerGroup, Labels: c.GitHub.Labels, Hosts: pinned.Hosts(c.GitHub.Hosts), Credential: credential, Roots: m.githubCA,
+	})
+	return err
+}
+
+// doorDir lies in kettled's own memory: a job that fills its disk does not keep answers from it.
+const doorDir = "/run/kettle-door"
+
+// enclose makes the job's disk, its sandbox, and the two ways out of that: the door and the gate.
+func (e *environment) enclose(ctx context.Context, root int64, m *measured, name string) (err error) {
+	if err := makeScratch(ctx, root, m.config.Sandbox.Limits); err != nil {
+		return err
+	}
+	if sandbox.Profile(m.config.Sandbox.Profile) == sandbox.Strict {
+		if err := boot.ForbidUserNamespaces(); err != nil {
+			return err
+		}
+	}
+	if e.door, err = openDoor(doorDir); err != nil {
+		return err
+	}
+	if e.gate, err = newGate(m.config); err != nil {
+		return err
+	}
+	e.sandbox, err = newJail(ctx, m, name, e.door.dir, e.gate)
+	return err
+}
+
+// fill hands the adapters to the ports that they serve.
+func (e *environment) fill(m *measured) error {
+	c := m.config
+	store, err := sink.Open(c.Sink.URL, m.sinkCA)
+	if err != nil {
+		return err
+	}
+	keeper, err := newKeeper(e.sandbox.box.Volumes(), c.Sandbox.Limits)
+	if err != nil {
+		return err
+	}
+	home, err := e.sandbox.home()
+	if err != nil {
+		return err
+	}
+	identifier, err := newIdentifier(m, e.github, home)
+	if err != nil {
+		return err
 	}
 	e.ports = runner.Ports{
 		Device: device{e.device}, Appraiser: appraiser{roots: m.tees, allowed: c.Platforms.Allowed},
 		Registrar: registrar{e.github, c.Timeouts.Register}, Sandbox: e.sandbox, Identifier: identifier,
-		Policy: jobPolicy{m.policy}, Gate: e.sandbox, Keeper: keeper{root: e.sandbox.root(), limits: c.Sandbox.Limits}, Sink: store, Now: time.Now,
+		Policy: jobPolicy{m.policy}, Gate: e.gate, Keeper: keeper, Sink: store, Now: time.Now,
 	}
-	return e, nil
+	return nil
 }
 
 // run lives the environment's life; the door is open as long.
@@ -107,7 +148,7 @@ func (e *environment) run(ctx context.Context) error {
 	defer cancel()
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return e.door.serve(groupCtx, agent, e.sandbox.contains) })
-	group.Go(func() error { return e.sandbox.serveGate(groupCtx) })
+	group.Go(func() error { return e.gate.serve(groupCtx) })
 	group.Go(func() error {
 		defer cancel()
 		return agent.Run(groupCtx)
@@ -145,6 +186,14 @@ func openDevice(ctx context.Context, allowed []string) (*collect.Device, error) 
 		errs = append(errs, err)
 	}
 	return nil, fmt.Errorf("opening the secure processor: %w", errors.Join(errs...))
+}
+
+// makeScratch makes the job's disk.
+func makeScratch(ctx context.Context, root int64, l config.Limits) error {
+	return boot.MakeScratch(ctx, boot.Scratch{
+		Device: image.ScratchDevice, Dir: image.ScratchDir, Mkfs: image.MakeXFS, Bytes: l.DiskMiB << 20,
+		RootSize: root, JobMemory: l.MemoryMiB << 20,
+	})
 }
 
 // egressMode says in provenance what the configuration says.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,60 +15,55 @@ import (
 	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner"
+	"github.com/kettle/attest/runner/changes"
 	"github.com/kettle/attest/runner/egress"
 	"github.com/kettle/attest/runner/sandbox"
 )
 
-// Limits of the gate that no configuration needs to change yet.
-const (
-	gateConnections = 256
-	gateBytes       = 1 << 40
-	gateHello       = 10 * time.Second
-	gateDial        = 30 * time.Second
-	gateIdle        = 10 * time.Minute // the runner's long polls are quiet for most of a minute
-)
-
 // jail is the sandbox with its gate.
 type jail struct {
-	box     *sandbox.Sandbox
-	gate    egress.Config
-	opened  chan *egress.Gate // the gate, once the sandbox has a network namespace
-	current *egress.Gate      // owned by the run loop
-	exited  chan int
+	box    *sandbox.Sandbox
+	gate   *gate
+	exited chan int
 }
 
-var (
-	_ runner.Sandbox = (*jail)(nil)
-	_ runner.Gate    = (*jail)(nil)
-)
+var _ runner.Sandbox = (*jail)(nil)
 
 // newJail prepares a fresh sandbox. Nothing runs in it yet.
-func newJail(ctx context.Context, m *measured, name, doorDir string) (*jail, error) {
+func newJail(ctx context.Context, m *measured, name, doorDir string, g *gate) (*jail, error) {
 	c := m.config
-	scratch := filepath.Join(image.ScratchDir, "sandbox")
-	if err := os.Mkdir(scratch, 0o711); err != nil { //nolint:gosec // searchable, as the sandbox demands.
-		return nil, fmt.Errorf("making the sandbox's scratch folder: %w", err)
+	scratch, state := filepath.Join(image.ScratchDir, "sandbox"), "/run/kettle-sandbox"
+	for _, dir := range []string{scratch, state} {
+		if err := os.Mkdir(dir, 0o711); err != nil { //nolint:gosec // searchable, as the sandbox demands.
+			return nil, fmt.Errorf("making the sandbox's folders: %w", err)
+		}
 	}
 	l := c.Sandbox.Limits
 	box, err := sandbox.Create(ctx, sandbox.Config{
-		ID: name, Runtime: "/usr/bin/crun", Image: "/", Runner: image.ToolsDir + "/runner", Init: []string{"/usr/bin/catatonit", "--"},
-		Scratch: scratch, Door: doorDir, CgroupRoot: "/sys/fs/cgroup", Profile: sandbox.Profile(c.Sandbox.Profile),
-		Limits:  sandbox.Limits{Memory: l.MemoryMiB << 20, Processes: l.Processes, Files: 1 << 16},
-		Gateway: egress.Address().Addr(), Hosts: c.GitHub.Hosts, Authorities: m.github, Output: io.Discard,
+		ID: name, Runtimes: []string{"/usr/bin/crun", "/usr/sbin/runc"}, Image: "/", Runner: image.ToolsDir + "/runner",
+		Init: sandbox.Init(c.Sandbox.Init), Scratch: scratch, State: state, Door: doorDir, CgroupRoot: "/sys/fs/cgroup",
+		Profile: sandbox.Profile(c.Sandbox.Profile),
+		Limits: sandbox.Limits{
+			Memory: l.MemoryMiB << 20, Processes: l.Processes, Files: 1 << 16, CPUs: int64(l.CPUs * 1000),
+			IO: sandbox.IO{Device: image.ScratchDevice, Read: l.IOMiBps << 20, Write: l.IOMiBps << 20},
+		},
+		Resolver: egress.Resolver(), Authorities: m.github, Output: io.Discard,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &jail{
-		box: box, opened: make(chan *egress.Gate, 1), exited: make(chan int, 1),
-		gate: egress.Config{
-			Hosts: c.GitHub.Hosts, Dialer: &net.Dialer{},
-			Limits: egress.Limits{Connections: gateConnections, Bytes: gateBytes, Hello: gateHello, Dial: gateDial, Idle: gateIdle},
-		},
-	}, nil
+	return &jail{box: box, gate: g, exited: make(chan int, 1)}, nil
 }
 
-func (j *jail) root() string { return j.box.Root() }
+// home is the runner's home, from outside.
+func (j *jail) home() (string, error) {
+	for _, v := range j.box.Volumes() {
+		if v.Inside == sandbox.Home {
+			return v.Outside, nil
+		}
+	}
+	return "", errors.New("the sandbox has no home for the runner")
+}
 
 func (j *jail) contains(pid int) (bool, error) { return j.box.Contains(pid) }
 
@@ -88,10 +82,9 @@ func (j *jail) Start(ctx context.Context, jit secret.String) error {
 		return err
 	}
 	defer netns.Close()
-	if j.current, err = egress.Open(ctx, netns, j.gate); err != nil {
+	if err := j.gate.join(ctx, netns); err != nil {
 		return err
 	}
-	j.opened <- j.current
 	if err := j.box.Start(ctx); err != nil {
 		return err
 	}
@@ -105,15 +98,8 @@ func (j *jail) Start(ctx context.Context, jit secret.String) error {
 	return nil
 }
 
-// serveGate carries the sandbox's connections until ctx ends.
-func (j *jail) serveGate(ctx context.Context) error {
-	select {
-	case gate := <-j.opened:
-		return gate.Serve(ctx)
-	case <-ctx.Done():
-		return nil
-	}
-}
+// Runtime implements [runner.Sandbox].
+func (j *jail) Runtime() string { return j.box.Runtime() }
 
 // Exited implements [runner.Sandbox].
 func (j *jail) Exited() <-chan int { return j.exited }
@@ -128,23 +114,37 @@ func (j *jail) Thaw(ctx context.Context) error { return j.box.Thaw(ctx) }
 func (j *jail) Kill(ctx context.Context) error { return j.box.Kill(ctx) }
 
 // Leftovers implements [runner.Sandbox].
-func (j *jail) Leftovers() *statement.Processes { return nil }
-
-// Changes implements [runner.Sandbox].
-func (j *jail) Changes(context.Context) (*statement.Disk, []byte, error) {
-	return nil, nil, errors.New("the changes are not collected")
+func (j *jail) Leftovers() *statement.Processes {
+	count, named := j.box.Leftovers()
+	if count == 0 {
+		return nil
+	}
+	p := &statement.Processes{Count: count}
+	for _, one := range named {
+		p.Names = append(p.Names, one.Name)
+	}
+	return p
 }
 
-// Dispatched implements [runner.Gate].
-func (j *jail) Dispatched() {}
-
-// Flows implements [runner.Gate].
-func (j *jail) Flows() []statement.Flow { return nil }
+// Changes implements [runner.Sandbox].
+func (j *jail) Changes(ctx context.Context) (*statement.Disk, []byte, error) {
+	c := changes.Config{Lower: j.box.Image(), IDs: changes.IDs{First: sandbox.FirstID, Count: sandbox.IDs}}
+	for _, v := range j.box.Volumes() {
+		if v.Inside == "/" {
+			c.Upper = v.Outside
+		} else {
+			c.Volumes = append(c.Volumes, changes.Volume{Inside: v.Inside, Outside: v.Outside})
+		}
+	}
+	found, err := changes.Collect(ctx, c, changes.Limits{Entries: 1 << 20, HashBytes: 4 << 30, ListBytes: 8 << 20, Time: time.Minute})
+	if err != nil {
+		return nil, nil, err
+	}
+	return &statement.Disk{
+		Created: found.Created, Changed: found.Changed, Deleted: found.Deleted, Complete: found.Complete(), List: found.Digest(),
+	}, found.Lines(), nil
+}
 
 func (j *jail) close(ctx context.Context) error {
-	var err error
-	if j.current != nil {
-		err = j.current.Close()
-	}
-	return errors.Join(err, j.box.Close(ctx))
+	return errors.Join(j.gate.close(), j.box.Close(ctx))
 }

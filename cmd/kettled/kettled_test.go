@@ -61,13 +61,13 @@ func TestOpenWorkerLog(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			root := t.TempDir()
-			diag := filepath.Join(root, sandbox.RunnerRoot, "_diag")
+			home := t.TempDir()
+			diag := filepath.Join(home, strings.TrimPrefix(sandbox.RunnerRoot, sandbox.Home), "_diag")
 			if err := os.MkdirAll(diag, 0o700); err != nil {
 				t.Fatal(err)
 			}
 			tc.make(t, diag)
-			f, err := openWorkerLog(root)
+			f, err := openWorkerLog(home)
 			if tc.want != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.want) {
 					t.Errorf("error %v, want one with %q", err, tc.want)

@@ -153,9 +153,10 @@ func (c *Config) Digest() binding.Digest { return c.digest }
 
 // Bounds on the limits.
 const (
-	leastCPUs = 0.1
-	maxCPUs   = 4096
-	maxFreeze = 50 * time.Second
+	leastCPUs    = 0.1
+	maxCPUs      = 4096
+	leastDiskMiB = 256 // with less, the file system cannot be made
+	maxFreeze    = 50 * time.Second
 )
 
 // maxMiB is more than any machine has, and few enough to be counted in bytes.
@@ -217,6 +218,7 @@ func (s Sandbox) validate(f *faults) {
 	l := s.Limits
 	f.check(l.MemoryMiB > 0 && l.Processes > 0 && l.DiskMiB > 0 && l.IOMiBps > 0 && l.OutputMiB > 0 && l.FreezeTime > 0,
 		"sandbox.limits needs memoryMiB, processes, diskMiB, ioMiBps, outputMiB and freezeTime above zero")
+	f.check(l.DiskMiB >= leastDiskMiB, "sandbox.limits.diskMiB is %d, want at least %d", l.DiskMiB, leastDiskMiB)
 	f.check(l.CPUs >= leastCPUs && l.CPUs <= maxCPUs, "sandbox.limits.cpus is %v, want %v to %v", l.CPUs, leastCPUs, maxCPUs)
 	f.check(max(l.MemoryMiB, l.OutputMiB, l.DiskMiB, l.IOMiBps) <= maxMiB,
 		"sandbox.limits: memoryMiB, diskMiB, ioMiBps and outputMiB are at most %d", maxMiB)

@@ -117,6 +117,7 @@ func TestRefused(t *testing.T) {
 		"too few cpus":          {"cpus: 1.5", "cpus: 0.01", "cpus"},
 		"no number of cpus":     {"cpus: 1.5", "cpus: .nan", "cpus"},
 		"no disk":               {"diskMiB: 8192, ", "", "sandbox.limits"},
+		"small disk":            {"diskMiB: 8192", "diskMiB: 255", "diskMiB"},
 		"more disk than bits":   {"diskMiB: 8192", "diskMiB: 8796093022208", "sandbox.limits"},
 		"no io":                 {"ioMiBps: 1000, ", "", "sandbox.limits"},
 		"negative io":           {"ioMiBps: 1000", "ioMiBps: -1", "sandbox.limits"},

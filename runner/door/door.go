@@ -7,12 +7,13 @@
 // [MaxFrame]; a connection carries one request and one reply. Both directions are decoded strictly: unknown keys,
 // duplicate keys and data after the value are refused.
 //
-// Guarantees: the server hands a request to its handler only after the peer check of its owner said yes, one request at
-// a time, and a peer that stalls is cut off; the handler's context ends when the peer goes away before its reply. The
-// owner learns of every request that was not understood or not answered. A refusal crosses the door unchanged in its five
-// fields.
+// Guarantees: the server hands a request to its handler only after the peer check of its owner said yes of a process that
+// still was there afterwards, so that its id was nobody else's; one request at a time, at a bounded pace; a peer that
+// stalls is cut off; the handler's context ends when the peer goes away before its reply. The owner learns of every
+// request that was not understood or not answered. A refusal crosses the door unchanged in its five fields. It does not
+// keep a job from denying the door to its own steps: what they cannot ask for is not attested.
 //
-// Trusts: the kernel's SO_PEERCRED and nothing that the peer says. What arrives in [Started] and [Attest] are claims.
+// Trusts: the kernel's SO_PEERCRED and SO_PEERPIDFD, and nothing that the peer says. What arrives in [Started] and [Attest] are claims.
 // It does not know what the claims mean, opens no files and holds no key. It imports only the standard library,
 // attest/refusal and internal/secret.
 package door
@@ -116,6 +117,7 @@ type Status struct {
 	Platform  string `json:"platform,omitempty"`
 	Runner    string `json:"runner,omitempty"`
 	BuildID   string `json:"buildId,omitempty"`
+	Workspace string `json:"workspace,omitempty"` // of the job, as the sandbox calls it
 	Responses int    `json:"responses"`
 }
 

@@ -24,7 +24,15 @@ import (
 	"github.com/kettle/attest/internal/secret"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if path := os.Getenv(lender); path != "" {
+		if err := lend(path); err != nil {
+			panic(err)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // handler answers with what a test put into it and remembers what it was asked.
 type handler struct {
@@ -144,7 +152,8 @@ func TestInternalErrorSaysNothing(t *testing.T) {
 	}
 }
 
-func TestPeerRefused(t *testing.T) {
+// TestAttackForeignProcess knocks from outside the sandbox.
+func TestAttackForeignProcess(t *testing.T) {
 	t.Parallel()
 	h := &handler{}
 	c := Client{Path: serve(t, &Server{Handler: h, Check: func(context.Context, Peer) error { return errors.New("not ours") }})}
@@ -163,7 +172,8 @@ func TestServeNeedsCheck(t *testing.T) {
 	}
 }
 
-func TestOneAtATime(t *testing.T) {
+// TestAttackSimultaneous asks for several things at once.
+func TestAttackSimultaneous(t *testing.T) {
 	t.Parallel()
 	h := &handler{wait: 10 * time.Millisecond}
 	c := Client{Path: serve(t, &Server{Handler: h, Check: anyone})}

@@ -9,19 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/kettle/attest/attest/refusal"
 )
-
-// Peer is the process at the other end, as the kernel recorded it when the process connected (SO_PEERCRED, unix(7)).
-// PID and UID are those of kettled's own namespaces; the process may be gone by the time they are read.
-type Peer struct {
-	PID int32
-	UID uint32
-	GID uint32
-}
 
 // Handler answers requests. An error that holds a [refusal.Refusal] is sent as that refusal. Any other error is logged
 // and the connection closed without a word, so that nothing of kettled's inside reaches the sandbox. ctx ends when the
@@ -46,8 +37,12 @@ type Server struct {
 	Handler Handler
 	// Check says whether this process may knock: membership of the sandbox's cgroup. An error refuses it.
 	Check func(ctx context.Context, p Peer) error
-	// ReadTimeout bounds how long a peer may take to send its request; zero means five seconds.
+	// ReadTimeout bounds how long a peer may take to send its whole request; zero means five seconds.
 	ReadTimeout time.Duration
+	// Every is the time after which one more connection is taken, once Burst of them came in a row; zero means 50
+	// milliseconds and 32. Whoever comes faster waits in the listener's queue, and kettled has work of its own to do.
+	Every time.Duration
+	Burst int
 	// Spoiled, when not nil, is told of every connection that did not end in the reply to a well-formed request: the peer
 	// could not be recognised, did not send a whole request or a malformed one, went away before the reply, or the handler
 	// gave none. The socket stands in the sandbox alone, so whoever spoils a request there is of the sandbox. It is called
@@ -57,8 +52,8 @@ type Server struct {
 	Log *slog.Logger
 }
 
-// Serve answers one request at a time until ctx ends, which is no error. It closes the listener. While a request is
-// handled others wait in the listener's queue.
+// Serve answers one request at a time, at a bounded pace, until ctx ends, which is no error. It closes the listener.
+// While a request is handled others wait in the listener's queue.
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	if s.Handler == nil || s.Check == nil {
 		return errors.New("serving the door: handler and peer check are required")
@@ -66,7 +61,8 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	defer l.Close() //nolint:errcheck // closed twice on the way out.
-	for {
+	p := pace{every: positive(s.Every, defaultEvery), burst: positive(s.Burst, defaultBurst)}
+	for p.wait(ctx) {
 		conn, err := l.AcceptUnix()
 		if err != nil {
 			if ctx.Err() != nil {
@@ -76,6 +72,7 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 		}
 		s.serve(ctx, conn)
 	}
+	return nil
 }
 
 // serve handles one connection and tells its owner when that was for nothing.
@@ -131,14 +128,11 @@ func (s *Server) request(ctx context.Context, conn *net.UnixConn) (*request, err
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Check(ctx, peer); err != nil {
-		return nil, refusePeer(err)
+	defer peer.close()
+	if err := peer.check(func(p Peer) error { return s.Check(ctx, p) }); err != nil {
+		return nil, err
 	}
-	timeout := s.ReadTimeout
-	if timeout <= 0 {
-		timeout = defaultReadTimeout
-	}
-	if err := conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(positive(s.ReadTimeout, defaultReadTimeout))); err != nil {
 		return nil, fmt.Errorf("setting the deadline: %w", err)
 	}
 	if ctx.Err() != nil { // the deadline above may have undone that of the context's end
@@ -207,32 +201,12 @@ func (s *Server) dispatch(ctx context.Context, r *request) (any, error) {
 	return nil, malformed("op started, attest or status", "another")
 }
 
-// refusePeer keeps the refusal of a check and turns any other error into one.
-func refusePeer(err error) error {
-	if len(refusal.All(err)) > 0 {
-		return err
+// positive gives v, or the default where there is none.
+func positive[T int | time.Duration](v, otherwise T) T {
+	if v <= 0 {
+		return otherwise
 	}
-	return (&refusal.Refusal{
-		Link: link, Code: refusal.Identity, Want: "a process of this environment's sandbox", Got: "another process",
-		Next: "call kettle-action from a step of the job.",
-	}).Because(err)
-}
-
-// peerOf reads the credentials of the process that connected.
-func peerOf(conn *net.UnixConn) (Peer, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return Peer{}, fmt.Errorf("reading the peer's credentials: %w", err)
-	}
-	var cred *syscall.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	})
-	if err := errors.Join(err, credErr); err != nil {
-		return Peer{}, fmt.Errorf("reading the peer's credentials: %w", err)
-	}
-	return Peer{PID: cred.Pid, UID: cred.Uid, GID: cred.Gid}, nil
+	return v
 }
 
 func (s *Server) log() *slog.Logger {

@@ -81,9 +81,9 @@ func framed(body string) []byte {
 
 const startedBody = `{"v":1,"op":"started","started":{"claims":{"GITHUB_RUN_ID":"7"}}}`
 
-// TestGonePeerEndsTheHandler goes away, or sends more, while the handler works: the handler's context ends, and the
+// TestAttackVanishingPeer goes away, or sends more, while the handler works: the handler's context ends, and the
 // owner of the door learns that nobody was answered.
-func TestGonePeerEndsTheHandler(t *testing.T) {
+func TestAttackVanishingPeer(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		leave func(*net.UnixConn) error

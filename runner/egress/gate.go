@@ -1,16 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package egress is the only way out of a sandbox: a gate that passes TLS connections to pinned hosts and nothing else.
+// Package egress is the only way out of a sandbox: a gate that carries connections to named hosts and nothing else.
 //
-// The sandbox's network namespace has a loopback interface and no other. The gate listens inside it at [Address] and
-// dials out from kettled's own namespace, so that there is no route, no forwarding and no rule to get around: what the
-// gate does not carry stays inside. It reads the server name of the TLS ClientHello (RFC 6066, section 3), demands that
-// it is one of the pinned hosts, connects to that host's port 443 itself, whatever the client wished, and carries bytes
-// both ways without looking at them. TLS stays end to end.
+// The sandbox has one wire, to a gateway where every packet ends (package gateway). Two sockets are there. One answers
+// DNS: for a name that may be reached it makes up an address of its own, and it never asks anybody else. The other takes
+// every TCP connection. An address that was made up means the name it was made up for; any other address is refused. The
+// rules of the present phase say how that name's port may be used: with TLS whose server name equals the name, with HTTP
+// whose every request is for that host, or as bytes. Then kettled connects, from its own network namespace, to an
+// address that it looks up itself and that is not one of the special ones (RFC 6890, cloud metadata, its own), and carries
+// bytes both ways.
 //
-// It guarantees that bytes leave only to the pinned hosts, and it counts them. It trusts those hosts and the resolver
-// that the dialer uses. It does not see what is said: a pinned host that serves other people's content behind the same
-// name, or that is reached by another name inside the TLS session, is a way to carry data out.
+// There are two phases. Until [Gate.Dispatched], only the pinned hosts are open. After it the rest of the rules holds too.
+//
+// It guarantees that nothing leaves but to the names that the rules open, and that every attempt is counted: refused
+// ones too, bounded in number. It trusts the kernel, the name servers that kettled uses, and those hosts. It does not see
+// what is said inside TLS: a host that serves other people's content, or one that answers to a second name inside the
+// session, is a way to carry data out. In the mode audit everything with a name is open, and what a connection is taken
+// for depends on its first bytes: the record says "opaque" where they said nothing.
+//
+// Each protocol is carried by a [handler]. A handler that terminates TLS and records what is downloaded takes its place
+// there.
 package egress
 
 import (
@@ -18,62 +27,54 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
-	"regexp"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/kettle/attest/runner/egress/gateway"
 )
 
-// Address is where the gate listens inside the sandbox: an address from the shared range (RFC 6598) that no host has.
-func Address() netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, 96, 0, 1}), port)
-}
-
-// port is HTTPS, on both sides.
-const port = 443
+// Resolver is the name server that the sandbox's programs use. It answers at every other address too.
+func Resolver() netip.Addr { return gateway.Address() }
 
 // Limits bounds the gate. A zero field is refused.
 type Limits struct {
 	Connections int           // at one time
+	Rate        int           // new connections a second; the rest waits
+	Queries     int           // DNS questions a second; the rest is lost
 	Bytes       int64         // in both directions, over the life of the gate
-	Hello       time.Duration // from accepting to a whole ClientHello
+	Hello       time.Duration // from accepting to a whole ClientHello or request header, or DNS question
 	Dial        time.Duration // of one connection to a host
 	Idle        time.Duration // without a byte in either direction
 }
 
-// Dialer connects from kettled's own network namespace.
-type Dialer interface {
-	DialContext(ctx context.Context, network, address string) (net.Conn, error)
-}
-
-// Config says what the gate passes. Every field but Logger is required.
+// Config says what the gate carries. Every field but Resolve and Logger is required.
 type Config struct {
-	Hosts  []string // exact names, lower case
-	Dialer Dialer
-	Limits Limits
-	Logger *slog.Logger
+	Rules   Rules
+	Resolve map[string]netip.Addr // hosts whose address is fixed; it need not be a public one
+	Limits  Limits
+	Logger  *slog.Logger
 }
-
-var hostPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
 
 // Validate names everything that is missing or wrong.
 func (c Config) Validate() error {
 	var errs []error
-	if len(c.Hosts) == 0 {
-		errs = append(errs, errors.New("hosts: want at least one"))
+	if err := c.Rules.Validate(); err != nil {
+		errs = append(errs, err)
 	}
-	for _, h := range c.Hosts {
-		if !hostPattern.MatchString(h) || len(h) > maxName {
-			errs = append(errs, fmt.Errorf("host %q: want a lower-case DNS name", h))
+	for host, address := range c.Resolve {
+		if !isHost(host) {
+			errs = append(errs, fmt.Errorf("resolve %q: want a lower-case DNS name", host))
+		}
+		if err := checkFixed(address); err != nil {
+			errs = append(errs, fmt.Errorf("resolve %q: %w", host, err))
 		}
 	}
-	if c.Dialer == nil {
-		errs = append(errs, errors.New("dialer: absent"))
-	}
 	l := c.Limits
-	if l.Connections <= 0 || l.Bytes <= 0 || l.Hello <= 0 || l.Dial <= 0 || l.Idle <= 0 {
+	if l.Connections <= 0 || l.Rate <= 0 || l.Queries <= 0 || l.Bytes <= 0 || l.Hello <= 0 || l.Dial <= 0 || l.Idle <= 0 {
 		errs = append(errs, fmt.Errorf("limits: want positive ones, got %+v", l))
 	}
 	return errors.Join(errs...)
@@ -81,132 +82,57 @@ func (c Config) Validate() error {
 
 // Gate is an open gate. [Gate.Serve] is called once; the other methods may be called from any goroutine.
 type Gate struct {
-	config   Config
-	hosts    map[string]bool
-	listener net.Listener
-	log      *slog.Logger
-	ledger   *ledger
-	free     chan struct{} // one token for each connection that may be open
+	config     Config
+	gateway    *gateway.Gateway
+	log        *slog.Logger
+	names      *names
+	ledger     *ledger
+	web        *web
+	free       chan struct{} // one token for each connection that may be open
+	accepts    *rate.Limiter
+	queries    *rate.Limiter
+	dispatched atomic.Bool
 }
 
-// Open raises the loopback interface of the network namespace, gives it the gate's address and listens there. netns is
-// only used during the call.
+// Open makes the gateway of a sandbox's network namespace, which must not have an eth0 yet. netns is only used during the
+// call.
 func Open(ctx context.Context, netns *os.File, config Config) (*Gate, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("checking the gate's configuration: %w", err)
 	}
-	listener, err := listenIn(ctx, netns, Address())
-	if err != nil {
+	g := newGate(config)
+	var err error
+	if g.gateway, err = gateway.Open(ctx, netns); err != nil {
 		return nil, fmt.Errorf("opening the gate: %w", err)
-	}
-	g := &Gate{
-		config: config, hosts: map[string]bool{}, listener: listener, log: config.Logger,
-		ledger: newLedger(config.Limits.Bytes), free: make(chan struct{}, config.Limits.Connections),
-	}
-	if g.log == nil {
-		g.log = slog.New(slog.DiscardHandler)
-	}
-	for _, h := range config.Hosts {
-		g.hosts[h] = true
 	}
 	return g, nil
 }
 
-// Close closes the gate to new connections. It is for a gate that is not served; Serve closes by itself.
+func newGate(config Config) *Gate {
+	l := config.Limits
+	g := &Gate{
+		config: config, log: config.Logger, names: newNames(), ledger: newLedger(l.Bytes), free: make(chan struct{}, l.Connections),
+		accepts: rate.NewLimiter(rate.Limit(l.Rate), 2*l.Rate), queries: rate.NewLimiter(rate.Limit(l.Queries), 2*l.Queries),
+	}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	// The pinned hosts have their addresses before a sandbox can use them all up.
+	for _, host := range config.Rules.Pinned {
+		g.names.address(host)
+	}
+	g.web = newWeb(g)
+	return g
+}
+
+// Dispatched ends the first phase: from now on the rest of the rules holds too. There is no way back. Connections that
+// are open stay.
+func (g *Gate) Dispatched() { g.dispatched.Store(true) }
+
+// Close takes the wire away, and the gateway with everything in it. It is called after Serve has returned, or without it.
 func (g *Gate) Close() error {
-	if err := g.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	if err := g.gateway.Close(); err != nil {
 		return fmt.Errorf("closing the gate: %w", err)
 	}
 	return nil
-}
-
-// Serve passes connections until ctx ends, then closes the gate and every connection and returns nil when all is over.
-func (g *Gate) Serve(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = g.listener.Close() })
-	defer stop()
-	var open sync.WaitGroup
-	defer open.Wait()
-	defer cancel()
-	for {
-		conn, err := g.listener.Accept()
-		switch {
-		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
-			if err == nil {
-				_ = conn.Close()
-			}
-			return nil
-		case err != nil:
-			g.log.WarnContext(ctx, "accepting a connection", slog.Any("error", err))
-			if !pause(ctx) {
-				return nil
-			}
-			continue
-		}
-		select {
-		case g.free <- struct{}{}:
-			open.Go(func() {
-				defer func() { <-g.free }()
-				g.carry(ctx, conn)
-			})
-		default:
-			_ = conn.Close()
-			g.ledger.deny("", TooMany)
-		}
-	}
-}
-
-// pause waits a moment before the next try, which lacks a descriptor or memory; false means that ctx has ended.
-func pause(ctx context.Context) bool {
-	t := time.NewTimer(50 * time.Millisecond)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// carry serves one connection from its ClientHello to its end.
-func (g *Gate) carry(ctx context.Context, client net.Conn) {
-	defer func() { _ = client.Close() }()
-	stop := context.AfterFunc(ctx, func() { _ = client.Close() })
-	defer stop()
-	host, hello, err := g.admit(ctx, client)
-	if err != nil {
-		return
-	}
-	dialCtx, cancel := context.WithTimeout(ctx, g.config.Limits.Dial)
-	upstream, err := g.config.Dialer.DialContext(dialCtx, "tcp", net.JoinHostPort(host, "443"))
-	cancel()
-	if err != nil {
-		g.log.WarnContext(ctx, "connecting to a host", slog.String("host", host), slog.Any("error", err))
-		g.ledger.deny(host, Unreachable)
-		refuse(client, alertInternalError)
-		return
-	}
-	defer func() { _ = upstream.Close() }()
-	stopUpstream := context.AfterFunc(ctx, func() { _ = upstream.Close() })
-	defer stopUpstream()
-	g.splice(client, upstream, hello, g.ledger.allow(host))
-}
-
-// admit reads the ClientHello and decides. The bytes that it read go to the host unchanged.
-func (g *Gate) admit(ctx context.Context, client net.Conn) (host string, hello []byte, err error) {
-	if err := client.SetDeadline(time.Now().Add(g.config.Limits.Hello)); err != nil {
-		return "", nil, err
-	}
-	name, hello, err := peek(ctx, client)
-	if err == nil && !g.hosts[name] {
-		err = deniedError{NotPinned, alertUnrecognizedName}
-	}
-	var denied deniedError
-	if errors.As(err, &denied) {
-		g.log.WarnContext(ctx, "refused a connection", slog.String("name", name), slog.String("reason", string(denied.reason)))
-		g.ledger.deny(name, denied.reason)
-		refuse(client, denied.alert)
-	}
-	return name, hello, err
 }

@@ -8,14 +8,15 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"strings"
+	"slices"
 	"time"
 )
 
-const (
-	maxName  = 253      // bytes of a DNS name (RFC 1035, section 2.3.4)
-	maxHello = 96 << 10 // bytes read for one ClientHello: its own bound of 64 KiB, its record headers, and what came with it
-)
+// maxHello bounds what is read for one ClientHello: its own bound of 64 KiB, its record headers, and what came with it.
+const maxHello = 96 << 10
+
+// encryptedClientHello is the extension that hides a second server name (RFC 9849), or pretends to.
+const encryptedClientHello = 0xfe0d
 
 // TLS alerts (RFC 8446, section 6.2) that a refused client can show to a person.
 const (
@@ -24,40 +25,72 @@ const (
 	alertUnrecognizedName = 112
 )
 
-// deniedError is why a connection is refused, and what the client is told.
-type deniedError struct {
-	reason Reason
-	alert  byte
+// hello is what a ClientHello says, and every byte that was read for it.
+type hello struct {
+	name   string // as the client spelt it
+	hidden bool   // another name may stand in an encrypted part
+	read   []byte
 }
 
-func (e deniedError) Error() string { return string(e.reason) }
+// byServerName carries TLS whose server name is the host's, spelt the same way. The bytes are not touched.
+type byServerName struct {
+	gate   *Gate
+	hidden bool // a name in an encrypted part is let through, and the connection is recorded as opaque
+}
+
+func (b byServerName) carry(ctx context.Context, f *flow) {
+	if err := f.client.SetDeadline(time.Now().Add(b.gate.config.Limits.Hello)); err != nil {
+		return
+	}
+	h, err := peek(ctx, &replayed{Conn: f.client, first: f.first})
+	f.first = h.read
+	reason := Reason("")
+	alert := byte(alertUnrecognizedName)
+	switch {
+	case err != nil:
+		reason, alert = NoHello, alertHandshakeFailure
+	case h.name == "":
+		reason = NoName
+	case h.name != f.host:
+		reason = OtherName
+	case h.hidden && b.hidden:
+		f.protocol = Opaque
+	case h.hidden:
+		reason = HiddenName
+	}
+	if reason != "" {
+		b.gate.ledger.deny(f.site, reason)
+		refuse(f.client, alert)
+		return
+	}
+	upstream, err := b.gate.connect(ctx, f)
+	if err != nil {
+		refuse(f.client, alertInternalError)
+		return
+	}
+	b.gate.splice(ctx, f, upstream)
+}
 
 // errPeeked stops the handshake once the ClientHello is known.
 var errPeeked = errors.New("peeked")
 
-// peek reads a ClientHello with the parser of crypto/tls and returns its server name in lower case and every byte that it
-// read from conn. It writes nothing.
-func peek(ctx context.Context, conn net.Conn) (name string, read []byte, err error) {
+// peek reads a ClientHello with the parser of crypto/tls. It writes nothing.
+func peek(ctx context.Context, conn net.Conn) (h hello, err error) {
 	rec := &recorder{Conn: conn}
 	seen := false
 	server := tls.Server(rec, &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			seen, name = true, hello.ServerName
+		GetConfigForClient: func(said *tls.ClientHelloInfo) (*tls.Config, error) {
+			seen = true
+			h.name, h.hidden = said.ServerName, slices.Contains(said.Extensions, encryptedClientHello)
 			return nil, errPeeked
 		},
 	})
 	if err := server.HandshakeContext(ctx); !seen || !errors.Is(err, errPeeked) {
-		return "", nil, deniedError{NoHello, alertHandshakeFailure}
+		return hello{}, errors.New("no ClientHello")
 	}
-	if name == "" {
-		return "", nil, deniedError{NoName, alertUnrecognizedName}
-	}
-	name = strings.ToLower(name)
-	if len(name) > maxName || !hostPattern.MatchString(name) {
-		return "", nil, deniedError{NoName, alertUnrecognizedName}
-	}
-	return name, rec.read.Bytes(), nil
+	h.read = rec.read.Bytes()
+	return h, nil
 }
 
 // recorder keeps what is read, up to a bound, and swallows what is written.
@@ -86,9 +119,26 @@ func (r *recorder) Close() error { return nil }
 // SetWriteDeadline implements [net.Conn].
 func (r *recorder) SetWriteDeadline(time.Time) error { return nil }
 
+// replayed is a connection whose first bytes were read before.
+type replayed struct {
+	net.Conn
+	first []byte
+}
+
+// Read implements [net.Conn].
+func (r *replayed) Read(p []byte) (int, error) {
+	if len(r.first) > 0 {
+		n := copy(p, r.first)
+		r.first = r.first[n:]
+		return n, nil
+	}
+	return r.Conn.Read(p)
+}
+
 // refuse sends a fatal alert in a record of its own. The client's answer is of no interest.
 func refuse(client net.Conn, alert byte) {
 	const fatal, alertRecord = 2, 21
 	_ = client.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = client.Write([]byte{alertRecord, 3, 3, 0, 2, fatal, alert})
+	_ = closeWrite(client)
 }

@@ -4,30 +4,52 @@ package egress
 
 import (
 	"bytes"
-	"errors"
+	"crypto/tls"
 	"io"
 	"net"
-	"net/http"
 	"testing"
 )
 
-// FuzzClientHello: whatever a client sends, peek ends, names only a host name, and loses no byte.
+func TestPeek(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		sent   []byte
+		name   string
+		hidden bool
+	}{
+		"a name":         {helloFor(t, "github.demo.test"), "github.demo.test", false},
+		"no name":        {helloFor(t, ""), "", false},
+		"upper case":     {helloFor(t, "GitHub.demo.test"), "GitHub.demo.test", false},
+		"an address":     {helloFor(t, "192.0.2.1"), "", false},
+		"two names":      {hiding(t, "github.demo.test", "other.demo.test"), "github.demo.test", true},
+		"version 1.2":    {clientHello(t, &tls.Config{ServerName: "a.test", MaxVersion: tls.VersionTLS12}), "a.test", false},                               //nolint:gosec // a hello only.
+		"version 1.0":    {clientHello(t, &tls.Config{ServerName: "a.test", MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}), "a.test", false}, //nolint:gosec // a hello only.
+		"bytes after it": {append(helloFor(t, "a.test"), 1, 2, 3), "a.test", false},
+	} {
+		h, err := peek(t.Context(), &oneWay{Reader: bytes.NewReader(tc.sent)})
+		if err != nil || h.name != tc.name || h.hidden != tc.hidden || !bytes.HasPrefix(tc.sent, h.read) {
+			t.Errorf("%s: got %q, %v, %d bytes, %v", name, h.name, h.hidden, len(h.read), err)
+		}
+	}
+}
+
+// FuzzClientHello: whatever a client sends, peek ends and loses no byte.
 func FuzzClientHello(f *testing.F) {
-	f.Add(helloBytes(f, "github.demo.test"))
-	f.Add(helloBytes(f, ""))
+	f.Add(helloFor(f, "github.demo.test"))
+	f.Add(helloFor(f, ""))
+	f.Add(hiding(f, "github.demo.test", "other.demo.test"))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Add([]byte{22, 3, 1, 0, 5, 1, 0, 0, 1, 3})
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		name, read, err := peek(t.Context(), &oneWay{Reader: bytes.NewReader(sent)})
+		h, err := peek(t.Context(), &oneWay{Reader: bytes.NewReader(sent)})
 		if err != nil {
-			var denied deniedError
-			if !errors.As(err, &denied) || name != "" || read != nil {
-				t.Fatalf("got %q, %d bytes, %v", name, len(read), err)
+			if h.name != "" || h.read != nil {
+				t.Fatalf("got %q and %d bytes with %v", h.name, len(h.read), err)
 			}
 			return
 		}
-		if !hostPattern.MatchString(name) || len(name) > maxName || !bytes.HasPrefix(sent, read) || len(read) > maxHello {
-			t.Fatalf("got %q and %d bytes", name, len(read))
+		if !bytes.HasPrefix(sent, h.read) || len(h.read) > maxHello {
+			t.Fatalf("got %q and %d bytes", h.name, len(h.read))
 		}
 	})
 }
@@ -40,27 +62,19 @@ type oneWay struct {
 
 func (o *oneWay) Read(p []byte) (int, error) { return o.Reader.Read(p) }
 
-// BenchmarkSplice measures what one connection carries, TLS included at both ends.
-func BenchmarkSplice(b *testing.B) {
-	const size = 64 << 20
-	out, pool := server(b, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		block := make([]byte, 1<<20)
-		for range size >> 20 {
-			_, _ = w.Write(block)
+func TestSight(t *testing.T) {
+	t.Parallel()
+	for first, want := range map[string]struct {
+		protocol Protocol
+		decided  bool
+	}{
+		"": {TCP, false}, "\x16": {TCP, false}, "\x16\x03": {TLS, true}, "\x16\x03\x01\x02": {TLS, true}, "\x16\x02": {TCP, true}, "\x17\x03": {TCP, true},
+		"G": {TCP, false}, "GET": {TCP, false}, "GET ": {HTTP, true}, "GET / HT": {HTTP, true}, "GETX": {TCP, true}, "get ": {TCP, true},
+		"P": {TCP, false}, "PU": {TCP, false}, "PUT ": {HTTP, true}, "PATCH": {TCP, false}, "PATCH ": {HTTP, true}, "CONNECT ": {HTTP, true}, "CONNECTI": {TCP, true},
+		"PRI * HT": {TCP, true}, "SSH-2.0-": {TCP, true}, "\x00": {TCP, true}, "OPTIONS ": {HTTP, true}, "TRACE ": {HTTP, true}, "HEAD ": {HTTP, true}, "DELETE ": {HTTP, true}, "POST ": {HTTP, true},
+	} {
+		if p, decided := sight([]byte(first)); p != want.protocol || decided != want.decided {
+			t.Errorf("%q: got %s, %v", first, p, decided)
 		}
-	}))
-	_, ns := open(b, config(out))
-	c := client(ns, pool)
-	b.SetBytes(size)
-	for b.Loop() {
-		resp, err := c.Get("https://github.demo.test/") //nolint:noctx // the client has a deadline.
-		if err != nil {
-			b.Fatal(err)
-		}
-		n, err := io.Copy(io.Discard, resp.Body)
-		if err != nil || n != size {
-			b.Fatal(n, err)
-		}
-		_ = resp.Body.Close()
 	}
 }

@@ -8,25 +8,39 @@ import (
 	"sync"
 )
 
-// Reason is why a connection was denied.
+// Reason is why something was denied.
 type Reason string
 
 // The reasons.
 const (
-	NoHello     Reason = "no TLS ClientHello"
-	NoName      Reason = "no usable server name"
-	NotPinned   Reason = "host not pinned"
-	Unreachable Reason = "host not reachable"
-	TooMany     Reason = "too many connections"
-	OverBudget  Reason = "byte budget used up"
+	RawAddress     Reason = "address that no name was given"
+	NotAllowed     Reason = "host or port not allowed"
+	NoHello        Reason = "no TLS ClientHello"
+	NoName         Reason = "no usable host name"
+	OtherName      Reason = "server name is not the host's"
+	HiddenName     Reason = "encrypted ClientHello"
+	NoRequest      Reason = "no HTTP request"
+	OtherHost      Reason = "request for another host"
+	Tunnel         Reason = "request to change the protocol"
+	SpecialPurpose Reason = "special-purpose address"
+	Unreachable    Reason = "host not reachable"
+	TooMany        Reason = "too many connections"
+	TooManyNames   Reason = "too many names"
+	TooFast        Reason = "too many questions at once"
+	OverBudget     Reason = "byte budget used up"
 )
 
-// maxDenied bounds how many names of the client's choice are kept; the rest is counted under no name.
-const maxDenied = 256
+// Bounds of what is kept. What goes beyond is counted without a host.
+const (
+	maxAllowed = 1024
+	maxDenied  = 256
+)
 
-// Verdict sums up the connections that were judged alike.
+// Verdict sums up the connections, or the DNS questions, that were judged alike.
 type Verdict struct {
-	Host        string // empty when the client named none, or too many
+	Host        string // a name, or the text of an address; empty when there was none, or there were too many
+	Port        uint16 // zero when there were too many hosts
+	Protocol    Protocol
 	Allowed     bool
 	Reason      Reason // empty when allowed
 	Connections uint64
@@ -34,34 +48,34 @@ type Verdict struct {
 	Received    uint64 // bytes from the host to the sandbox
 }
 
+// site is where a connection goes, and how.
+type site struct {
+	host     string
+	port     uint16
+	protocol Protocol
+}
+
 type ledgerKey struct {
-	host   string
+	site
 	reason Reason
 }
 
 // ledger counts. Its entries never go away.
 type ledger struct {
-	mu      sync.Mutex
-	entries map[ledgerKey]*Verdict
-	denied  int   // entries that are denials
-	left    int64 // bytes that may still be carried
+	mu              sync.Mutex
+	entries         map[ledgerKey]*Verdict
+	allowed, denied int   // entries of either kind
+	left            int64 // bytes that may still be carried
 }
 
 func newLedger(bytes int64) *ledger {
 	return &ledger{entries: map[ledgerKey]*Verdict{}, left: bytes}
 }
 
-func (l *ledger) deny(host string, reason Reason) {
+func (l *ledger) deny(where site, reason Reason) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key := ledgerKey{host, reason}
-	if l.entries[key] == nil {
-		if l.denied >= maxDenied {
-			key.host = ""
-		}
-		l.denied++
-	}
-	l.entry(key).Connections++
+	l.entry(ledgerKey{where, reason}, &l.denied, maxDenied).Connections++
 }
 
 // account is the running count of one connection.
@@ -70,22 +84,28 @@ type account struct {
 	entry  *Verdict
 }
 
-func (l *ledger) allow(host string) account {
+func (l *ledger) allow(where site) account {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.entry(ledgerKey{host: host})
-	e.Allowed = true
+	e := l.entry(ledgerKey{site: where}, &l.allowed, maxAllowed)
 	e.Connections++
 	return account{l, e}
 }
 
-// entry finds or makes an entry; mu is held.
-func (l *ledger) entry(key ledgerKey) *Verdict {
-	e := l.entries[key]
-	if e == nil {
-		e = &Verdict{Host: key.host, Reason: key.reason}
-		l.entries[key] = e
+// entry finds or makes an entry of a kind of which there are count and may be most; mu is held.
+func (l *ledger) entry(key ledgerKey, count *int, most int) *Verdict {
+	if e := l.entries[key]; e != nil {
+		return e
 	}
+	if *count >= most {
+		key.host, key.port = "", 0
+		if e := l.entries[key]; e != nil {
+			return e
+		}
+	}
+	*count++
+	e := &Verdict{Host: key.host, Port: key.port, Protocol: key.protocol, Allowed: key.reason == "", Reason: key.reason}
+	l.entries[key] = e
 	return e
 }
 
@@ -105,7 +125,7 @@ func (a account) spend(n int, sent bool) bool {
 	return true
 }
 
-// Verdicts sums up what happened so far, running connections included, sorted by host and reason.
+// Verdicts sums up what happened so far, running connections included, sorted by host, port, protocol and reason.
 func (g *Gate) Verdicts() []Verdict {
 	g.ledger.mu.Lock()
 	defer g.ledger.mu.Unlock()
@@ -114,12 +134,13 @@ func (g *Gate) Verdicts() []Verdict {
 		all = append(all, *e)
 	}
 	slices.SortFunc(all, func(a, b Verdict) int {
-		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Reason, b.Reason))
+		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Reason, b.Reason))
 	})
 	return all
 }
 
-// Hosts gives the bytes carried so far, both ways together, for every host that was let through.
+// Hosts gives the bytes carried so far, both ways together, for every host that was let through. The empty name stands
+// for those that were too many.
 func (g *Gate) Hosts() map[string]uint64 {
 	hosts := map[string]uint64{}
 	for _, v := range g.Verdicts() {

@@ -30,14 +30,14 @@ type resolved struct {
 // resolveActions finds the commit of each action that a step names, in the order of the steps. A reference by commit
 // needs no answer of GitHub: GitHub lets no branch or tag have such a name.
 func (i *Identifier) resolveActions(ctx context.Context, s *sources) error {
-	deps, err := stepDependencies(s.message.Steps)
+	deps, err := stepDependencies(s.message.Steps, i.config.Containers)
 	if err != nil {
 		return err
 	}
 	group, asking := errgroup.WithContext(ctx)
 	group.SetLimit(maxAsking)
 	for n := range deps {
-		if deps[n].digest != nil {
+		if deps[n].digest != nil || deps[n].image != "" {
 			continue
 		}
 		if asking.Err() != nil { // no more questions after a deadline or the first that has no answer
@@ -76,12 +76,13 @@ func (i *Identifier) resolve(ctx context.Context, dep *resolved) error {
 	return nil
 }
 
-// stepDependencies lists what the steps depend on, each once.
-func stepDependencies(steps []Step) ([]resolved, error) {
+// stepDependencies lists what the steps depend on, each once. Where jobs may have containers, an image may be named by a
+// tag, and then stands without a digest; where they may not, only the name of an image tells what a step wants.
+func stepDependencies(steps []Step, tags bool) ([]resolved, error) {
 	var deps []resolved
 	seen := make(map[string]bool)
 	for _, step := range steps {
-		dep, key, err := dependency(step)
+		dep, key, err := dependency(step, tags)
 		if err != nil {
 			return nil, err
 		}
@@ -100,17 +101,16 @@ func stepDependencies(steps []Step) ([]resolved, error) {
 }
 
 // dependency is what a step depends on beyond the source; key is empty when there is nothing.
-func dependency(step Step) (dep resolved, key string, err error) {
+func dependency(step Step, tags bool) (dep resolved, key string, err error) {
 	switch {
 	case step.Image != "":
-		name, digest, pinned := strings.Cut(step.Image, "@sha256:")
-		if !pinned || len(digest) != 64 || strings.Trim(digest, "0123456789abcdef") != "" {
+		dep = image(step.Image)
+		if dep.digest == nil && !tags {
 			return dep, "", &refusal.Refusal{
 				Link: link, Code: refusal.Policy, Want: "docker:// steps with an image by digest", Got: fmt.Sprintf("%.128q", step.Image),
 				Next: "write the image as docker://NAME@sha256:DIGEST.",
 			}
 		}
-		dep = resolved{image: name, digest: statement.DigestSet{"sha256": digest}, origin: statement.FromMeasured}
 		return dep, step.Image, nil
 	case step.Action == nil || step.Action.Local:
 		return dep, "", nil
@@ -120,4 +120,16 @@ func dependency(step Step) (dep resolved, key string, err error) {
 		dep.digest, dep.origin = statement.DigestSet{"gitCommit": dep.ref}, statement.FromMeasured
 	}
 	return dep, strings.ToLower(dep.repository) + "@" + dep.ref, nil
+}
+
+// image reads a reference to a container image. What a tag names can change at any time and is not asked for, so only a
+// digest in the reference itself is one.
+func image(reference string) resolved {
+	reference = strings.TrimPrefix(reference, "docker://")
+	dep := resolved{image: reference, origin: statement.FromMeasured}
+	name, digest, pinned := strings.Cut(reference, "@sha256:")
+	if pinned && len(digest) == 64 && strings.Trim(digest, "0123456789abcdef") == "" {
+		dep.image, dep.digest = name, statement.DigestSet{"sha256": digest}
+	}
+	return dep
 }

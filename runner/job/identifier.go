@@ -30,18 +30,19 @@ type Tokens interface {
 	Keys(ctx context.Context) ([]byte, error)
 }
 
-// Config is what an identifier needs. All fields but Poll, Wait and Log are required.
+// Config is what an identifier needs. All fields but Containers, Poll, Wait and Log are required.
 type Config struct {
-	Server  string // of GitHub, from the measured configuration, as https://github.com
-	Target  string // where the runner is registered: "owner/repository" or "organisation"
-	Issuer  string // of identity tokens, as https://token.actions.githubusercontent.com
-	API     API
-	Tokens  Tokens
-	OpenLog func(ctx context.Context) (io.ReadCloser, error) // opens the runner's Worker log from outside the sandbox
-	Now     func() time.Time
-	Poll    time.Duration // first pause between two looks at the jobs API; zero means half a second
-	Wait    time.Duration // how long GitHub may take to show our runner at its job; zero means 30 seconds
-	Log     *slog.Logger  // nil discards
+	Server     string // of GitHub, from the measured configuration, as https://github.com
+	Target     string // where the runner is registered: "owner/repository" or "organisation"
+	Issuer     string // of identity tokens, as https://token.actions.githubusercontent.com
+	API        API
+	Tokens     Tokens
+	OpenLog    func(ctx context.Context) (io.ReadCloser, error) // opens the runner's Worker log from outside the sandbox
+	Now        func() time.Time
+	Containers bool          // the sandbox's profile starts containers: jobs may have them
+	Poll       time.Duration // first pause between two looks at the jobs API; zero means half a second
+	Wait       time.Duration // how long GitHub may take to show our runner at its job; zero means 30 seconds
+	Log        *slog.Logger  // nil discards
 }
 
 // Identifier finds out which job runs. It implements [runner.Identifier].
@@ -161,7 +162,7 @@ func (i *Identifier) readMessage(ctx context.Context, s *sources) error {
 			Next: "run the attested job without them.",
 		}
 	}
-	return nil
+	return s.message.containersWanted(i.config.Containers)
 }
 
 // askGitHub gets the job that our runner runs, and its run.

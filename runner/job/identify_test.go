@@ -58,6 +58,8 @@ type world struct {
 	jwks     []byte // nil means the right ones
 	question runner.Question
 	target   string
+
+	containers bool // the profile starts containers
 }
 
 func newWorld(t *testing.T) *world {
@@ -147,7 +149,7 @@ func (w *world) identifier(t *testing.T) *Identifier {
 	t.Helper()
 	i, err := New(Config{
 		Server: "https://github.demo.test/", Target: w.target, Issuer: issuer, API: w, Tokens: w, Now: func() time.Time { return now },
-		Poll: time.Millisecond, Wait: 30 * time.Millisecond,
+		Containers: w.containers, Poll: time.Millisecond, Wait: 30 * time.Millisecond,
 		OpenLog: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(w.log)), nil },
 	})
 	if err != nil {
@@ -258,46 +260,6 @@ func TestIdentifyWithoutToken(t *testing.T) {
 	}
 }
 
-func TestPullRequests(t *testing.T) {
-	t.Parallel()
-	fork := &Repository{ID: 99, FullName: "evil/widget", OwnerID: 98}
-	for name, tc := range map[string]struct {
-		event string
-		head  *Repository
-		want  string
-	}{
-		"own branch":          {"pull_request", &Repository{ID: 1296269}, "1296269"},
-		"fork":                {"pull_request", fork, "99"},
-		"fork, gone":          {"pull_request", nil, ""},
-		"pull_request_target": {"pull_request_target", fork, "99"},
-		"workflow_run":        {"workflow_run", fork, "99"},
-		"push":                {"push", fork, ""},
-		"unknown event":       {"brand_new", nil, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
-			w.withoutToken()
-			w.edit(`"v": "workflow_dispatch"`, `"v": "`+tc.event+`"`)
-			w.question.Claims.Values["GITHUB_EVENT_NAME"] = tc.event
-			w.run.Event, w.run.HeadRepository = tc.event, tc.head
-			origin := statement.FromGitHub
-			if strings.HasPrefix(tc.event, "pull_request") {
-				// the job's commit is a merge commit, and its ref is not the proposed branch: the run names neither
-				w.run.HeadSHA, w.run.HeadBranch, origin = strings.Repeat("ab", 20), "proposal", statement.FromMeasured
-			}
-			w.jobs[0][1].HeadSHA = w.run.HeadSHA
-			got, err := w.identifier(t).Identify(t.Context(), w.question)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if f := got.Facts; f.Event != tc.event || f.HeadRepositoryID != tc.want || f.Origins["sha"] != origin || f.Origins["ref"] != statement.FromMeasured {
-				t.Fatalf("got %+v", f)
-			}
-		})
-	}
-}
-
 func TestReusableWorkflowsAndNeeds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -327,8 +289,9 @@ func TestReusableWorkflowsAndNeeds(t *testing.T) {
 	}
 }
 
-// TestRefusals changes one thing in the story each: nothing of it may end in a job.
-func TestRefusals(t *testing.T) {
+// TestAttackStory changes one thing in the story each, of a job with and without a signed token: nothing of it may end in a
+// job.
+func TestAttackStory(t *testing.T) {
 	t.Parallel()
 	claim := func(name, value string) func(*world) {
 		return func(w *world) { w.question.Claims.Values[name] = value }
@@ -382,8 +345,12 @@ func TestRefusals(t *testing.T) {
 		"cut log":                   {func(w *world) { w.log = w.log[:4000] }, refusal.ErrMalformed},
 		"debugger":                  {func(w *world) { w.edit(`"messageType"`, `"enableDebugger": true, "messageType"`) }, refusal.ErrDebug},
 		"container":                 {func(w *world) { w.edit(`"jobContainer": null`, `"jobContainer": "alpine"`) }, refusal.ErrPolicy},
-		"token withheld":            {func(w *world) { w.question.Claims.IDTokenURL = "" }, refusal.ErrIdentity},
-		"token URL elsewhere":       {func(w *world) { w.question.Claims.IDTokenURL = "https://evil.test/" }, refusal.ErrIdentity},
+		"service": {func(w *world) {
+			w.edit(`"jobServiceContainers": null`, `"jobServiceContainers": {"type":2,"map":[{"Key":"a","Value":"b"}]}`)
+		}, refusal.ErrPolicy},
+		"deployment environment": {func(w *world) { w.edit(`"actionsEnvironment": null`, `"actionsEnvironment": {"name":"prod"}`) }, refusal.ErrPolicy},
+		"token withheld":         {func(w *world) { w.question.Claims.IDTokenURL = "" }, refusal.ErrIdentity},
+		"token URL elsewhere":    {func(w *world) { w.question.Claims.IDTokenURL = "https://evil.test/" }, refusal.ErrIdentity},
 		"token URL not offered": {func(w *world) {
 			url := w.question.Claims.IDTokenURL
 			w.withoutToken()
@@ -413,15 +380,23 @@ func TestRefusals(t *testing.T) {
 		"action is no commit":      {func(w *world) { w.shas["kettle/attest@v1"] = "main" }, refusal.ErrMalformed},
 		"image by tag":             {func(w *world) { w.edit(`"type": "script"`, `"type": "containerRegistry", "image": "alpine:3"`) }, refusal.ErrPolicy},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
-			tc.change(w)
-			got, err := w.identifier(t).Identify(t.Context(), w.question)
-			if !errors.Is(err, tc.want) || got != nil {
-				t.Fatalf("got %v, want %v", err, tc.want)
+		for what, signed := range map[string]bool{"": true, ", unsigned": false} {
+			if !signed && strings.HasPrefix(name, "token") {
+				continue
 			}
-		})
+			t.Run(name+what, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				if !signed {
+					w.withoutToken()
+				}
+				tc.change(w)
+				got, err := w.identifier(t).Identify(t.Context(), w.question)
+				if !errors.Is(err, tc.want) || got != nil {
+					t.Fatalf("got %v, want %v", err, tc.want)
+				}
+			})
+		}
 	}
 }
 

@@ -14,7 +14,8 @@ import (
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/refusal"
-	"github.com/kettle/attest/runner/door/strict"
+	"github.com/kettle/attest/attest/statement"
+	"github.com/kettle/attest/internal/strict"
 )
 
 // Limits of the runner's log.
@@ -45,9 +46,12 @@ type Message struct {
 	Vars       map[string]string // configuration variables
 	Secrets    []string          // names of the secrets, sorted; never a value
 	Steps      []Step
-	IDTokenURL string   // where an identity token is asked for; empty without "id-token: write"
-	Debugger   bool     // a person may act in the job through a remote debugger
-	Features   []string // parts of the job that the provenance cannot represent: "container", "services", …
+	IDTokenURL string // where an identity token is asked for; empty without "id-token: write"
+	Debugger   bool   // a person may act in the job through a remote debugger
+	Debug      bool   // debug logging, which steps can see
+	Container  *statement.Container
+	Services   map[string]statement.Container
+	Features   []string // parts of the job that the provenance cannot represent: "environment", "snapshot", …
 }
 
 // Step is one step as the workflow says it.
@@ -55,6 +59,7 @@ type Step struct {
 	Name   string // its display name or context name
 	Action *ActionRef
 	Image  string // of a step that uses docker://image
+	Cache  *Cache // that it restores
 	Script string // of a run step; an expression stands as ${{ … }}
 }
 
@@ -190,6 +195,10 @@ func parseMessage(raw []byte) (*Message, error) {
 	if err := m.readContexts(w.ContextData); err != nil {
 		return nil, err
 	}
+	m.Debug = w.debug(m.Vars)
+	if err := w.readContainers(m); err != nil {
+		return nil, err
+	}
 	for i, s := range w.Steps {
 		step, err := s.read()
 		if err != nil {
@@ -205,6 +214,24 @@ func (w *wireMessage) variable(name string) string {
 		return *v.Value
 	}
 	return ""
+}
+
+// debug reports whether steps are told to say more (RUNNER_DEBUG): a person asks for it when a job is run again, or a
+// configuration variable or a secret of this name says so (ExecutionContext.cs). The runner does not mask it.
+func (w *wireMessage) debug(vars map[string]string) bool {
+	const name = "ACTIONS_STEP_DEBUG"
+	said := func(value string) bool { return strings.EqualFold(strings.TrimSpace(value), "true") }
+	for key, v := range w.Variables {
+		if strings.EqualFold(key, name) && v.Value != nil {
+			return said(*v.Value)
+		}
+	}
+	for key, v := range vars {
+		if strings.EqualFold(key, name) {
+			return said(v)
+		}
+	}
+	return false
 }
 
 // secrets lists the names of the secrets context: secret variables but for the service's own (Variables.cs).
@@ -241,8 +268,8 @@ func (w *wireMessage) features() []string {
 		name string
 		has  bool
 	}{
-		{"container", present(w.JobContainer)}, {"services", present(w.JobServiceContainers) || len(w.JobSidecars) > 0},
-		{"environment", present(w.ActionsEnvironment)}, {"snapshot", present(w.Snapshot)},
+		{"sidecar containers", len(w.JobSidecars) > 0}, {"environment", present(w.ActionsEnvironment)},
+		{"snapshot", present(w.Snapshot)},
 	} {
 		if f.has {
 			names = append(names, f.name)

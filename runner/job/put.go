@@ -5,7 +5,6 @@ package job
 import (
 	"fmt"
 	"path"
-	"strings"
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/refusal"
@@ -29,63 +28,13 @@ func (s *sources) put(server string) (*runner.Job, error) {
 	}, nil
 }
 
-// facts are what policy decides on and DISPATCH records.
-func (s *sources) facts(server string) statement.Facts {
-	r := s.run.Repository
-	f := statement.Facts{
-		Server: server, Repository: r.FullName, RepositoryID: decimal(r.ID), RepositoryOwnerID: decimal(r.OwnerID),
-		RunID: decimal(s.runID), RunAttempt: decimal(s.attempt), JobID: decimal(s.job.ID), Job: s.message.Job,
-		WorkflowPath: s.workflowPath(), Ref: s.context("ref"), SHA: s.context("sha"), Event: s.run.Event,
-		RunnerID: decimal(s.job.RunnerID), RunnerName: s.job.RunnerName, ActorID: decimal(s.run.ActorID),
-		IdentitySource: statement.IdentityJobsAPI, JobMessage: s.message.Digest,
-	}
-	f.Origins = s.factOrigins()
-	if head := s.run.HeadRepository; head != nil && s.proposed() {
-		f.HeadRepositoryID, f.Origins["headRepositoryId"] = decimal(head.ID), statement.FromGitHub
-	}
-	if s.signed != nil {
-		f.IdentitySource = statement.IdentityToken
-		f.JobWorkflowRef, f.JobWorkflowSHA = s.signed.JobWorkflowRef, s.signed.JobWorkflowSHA
-	}
-	return f
-}
-
-// proposed reports whether the code of the job may come from another repository, so that policy must see which. A head
-// repository that GitHub does not name stays empty, and is no one's.
-func (s *sources) proposed() bool {
-	return s.pullRequest() || s.run.Event == "workflow_run"
-}
-
-// factOrigins says who vouches for each fact. Ref and commit have GitHub's signature when there is a token. Without one
-// they were compared with GitHub's run, but for a pull request, where that can only tell the commit, and rarely does.
-func (s *sources) factOrigins() map[string]statement.Origin {
-	o := map[string]statement.Origin{"server": statement.FromMeasured, "job": statement.FromMeasured, "jobMessage": statement.FromMeasured}
-	for _, name := range []string{
-		"repository", "repositoryId", "repositoryOwnerId", "runId", "runAttempt", "jobId", "workflowPath", "event",
-		"runnerId", "runnerName", "actorId",
-	} {
-		o[name] = statement.FromGitHub
-	}
-	o["ref"], o["sha"] = statement.FromMeasured, statement.FromMeasured
-	if !s.pullRequest() {
-		o["sha"] = statement.FromGitHub // of the ref, GitHub's run does not tell whether it is a branch or a tag
-	} else if s.context("sha") == s.run.HeadSHA {
-		o["sha"] = statement.FromGitHub
-	}
-	if s.signed != nil {
-		for _, name := range []string{"ref", "sha", "jobWorkflowRef", "jobWorkflowSha"} {
-			o[name] = statement.FromGitHub
-		}
-	}
-	return o
-}
-
 // external is everything that a tenant set.
 func (s *sources) external(f statement.Facts) statement.ExternalParameters {
 	p := statement.ExternalParameters{
 		Workflow: statement.Workflow{Ref: f.Ref, Repository: f.Server + "/" + f.Repository, Path: f.WorkflowPath},
 		Job:      f.Job, Event: f.Event, Inputs: s.message.Inputs, Vars: s.message.Vars, Matrix: s.message.Matrix,
-		RunsOn: s.job.Labels, SecretsOf: s.message.Secrets,
+		RunsOn: s.job.Labels, SecretsOf: s.message.Secrets, Debug: s.message.Debug,
+		Container: s.message.Container, Services: s.message.Services,
 	}
 	if s.message.Event != nil {
 		p.Payload = &statement.EventPayload{Digest: statement.SHA256(binding.Sum(s.message.Event))}
@@ -99,46 +48,6 @@ func (s *sources) github(f statement.Facts) statement.GitHubParameters {
 		ActorID: f.ActorID, RunID: f.RunID, RunAttempt: f.RunAttempt, JobID: f.JobID, JobWorkflowRef: f.JobWorkflowRef,
 		JobWorkflowSHA: f.JobWorkflowSHA, RunnerName: f.RunnerName,
 	}
-}
-
-// dependencies lists what went into the job as far as it is known at dispatch, the source first.
-func (s *sources) dependencies(f statement.Facts) []statement.ResourceDescriptor {
-	deps := []statement.ResourceDescriptor{{
-		URI: "git+" + f.Server + "/" + f.Repository + "@" + f.Ref, Digest: statement.DigestSet{"gitCommit": f.SHA},
-		Annotations: annotations("source", f.Origins["sha"]),
-	}}
-	for _, w := range s.run.Referenced {
-		name, _, _ := strings.Cut(w.Path, "/.github/")
-		if !isCommit(w.SHA) || !ValidRepository(name) {
-			continue
-		}
-		deps = append(deps, statement.ResourceDescriptor{
-			Name: w.Path, URI: "git+" + f.Server + "/" + name + "@" + w.Ref, Digest: statement.DigestSet{"gitCommit": w.SHA},
-			Annotations: annotations("reusable-workflow", statement.FromGitHub),
-		})
-	}
-	for _, a := range s.actions {
-		uri, what := "git+"+f.Server+"/"+a.repository+"@"+a.ref, "action"
-		if a.image != "" {
-			uri, what = "docker://"+a.image, "image"
-		}
-		deps = append(deps, statement.ResourceDescriptor{URI: uri, Digest: a.digest, Annotations: annotations(what, a.origin)})
-	}
-	deps = append(deps, statement.ResourceDescriptor{
-		Name: "job-message", Digest: statement.SHA256(f.JobMessage), MediaType: "application/json",
-		Annotations: annotations("job-message", statement.FromMeasured),
-	})
-	if s.message.Needs != nil {
-		deps = append(deps, statement.ResourceDescriptor{
-			Name: "needs", Digest: statement.SHA256(binding.Sum(s.message.Needs)), MediaType: "application/json",
-			Annotations: annotations("needs", statement.FromMeasured),
-		})
-	}
-	return deps
-}
-
-func annotations(what string, origin statement.Origin) map[string]string {
-	return map[string]string{"kettle_kind": what, "kettle_origin": string(origin)}
 }
 
 // steps are the steps as the workflow says them. What they ran, the job decided.
@@ -161,9 +70,9 @@ func (s *sources) steps() []statement.Step {
 	return steps
 }
 
-// origins says who vouches for the parameters of the provenance.
+// origins says who vouches for the parameters of the provenance. Those that few jobs have are named when a job has them.
 func (s *sources) origins(f statement.Facts) map[string]statement.Origin {
-	return map[string]statement.Origin{
+	o := map[string]statement.Origin{
 		"externalParameters.workflow.ref":        f.Origins["ref"],
 		"externalParameters.workflow.repository": statement.FromGitHub,
 		"externalParameters.workflow.path":       statement.FromGitHub,
@@ -181,4 +90,12 @@ func (s *sources) origins(f statement.Facts) map[string]statement.Origin {
 		"subject.name":                           statement.FromJob,
 		"subject.digest":                         statement.FromMeasured,
 	}
+	for name, has := range map[string]bool{
+		"debug": s.message.Debug, "container": s.message.Container != nil, "services": len(s.message.Services) > 0,
+	} {
+		if has {
+			o["externalParameters."+name] = statement.FromMeasured
+		}
+	}
+	return o
 }

@@ -3,7 +3,6 @@
 package job
 
 import (
-	"bytes"
 	"encoding/json"
 	"strings"
 )
@@ -11,8 +10,12 @@ import (
 // The type numbers of template tokens (TokenType.cs).
 const (
 	tokenString     = 0
+	tokenSequence   = 1
 	tokenMapping    = 2
 	tokenExpression = 3
+	tokenInsert     = 4
+	tokenBoolean    = 5
+	tokenNumber     = 6
 	tokenNull       = 7
 )
 
@@ -73,6 +76,7 @@ func (w wireStep) read() (Step, error) {
 		if !s.Action.Local && (!ValidRepository(r.Name) || r.Ref == "") {
 			return s, badMessage("a repository and a ref in each action reference", "neither or one of them")
 		}
+		s.Cache = s.Action.restores(w.Inputs)
 	default:
 		return s, badMessage("steps that are scripts, actions or images", "a step of another kind")
 	}
@@ -90,10 +94,14 @@ func (w wireStep) displayName() string {
 
 // templateToken is a template token in its object form; a bare scalar is one, too (TemplateTokenJsonConverter.cs).
 type templateToken struct {
-	Type int             `json:"type"`
-	Lit  string          `json:"lit"`
-	Expr string          `json:"expr"`
-	Map  []templateEntry `json:"map"`
+	Type      int               `json:"type"`
+	Lit       string            `json:"lit"`
+	Expr      string            `json:"expr"`
+	Directive string            `json:"directive"`
+	Bool      json.RawMessage   `json:"bool"`
+	Num       json.RawMessage   `json:"num"`
+	Seq       []json.RawMessage `json:"seq"`
+	Map       []templateEntry   `json:"map"`
 }
 
 type templateEntry struct {
@@ -101,28 +109,11 @@ type templateEntry struct {
 	Value json.RawMessage `json:"Value"`
 }
 
-// literal gives a token's text; an expression, whose value is known only while the job runs, in its source form.
+// literal gives a scalar token's text; an expression, whose value is known only while the job runs, in its source form.
+// Anything else is empty.
 func literal(raw json.RawMessage) string {
-	raw = bytes.TrimSpace(raw)
-	if len(raw) == 0 || string(raw) == "null" {
-		return ""
-	}
-	if raw[0] == '{' {
-		var t templateToken
-		switch {
-		case json.Unmarshal(raw, &t) != nil:
-		case t.Type == tokenString:
-			return t.Lit
-		case t.Type == tokenExpression:
-			return "${{ " + t.Expr + " }}"
-		}
-		return ""
-	}
-	var s string
-	if json.Unmarshal(raw, &s) != nil {
-		return ""
-	}
-	return s
+	text, _ := words(raw)
+	return text
 }
 
 // lookup finds a literal key of a mapping token.

@@ -8,104 +8,99 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/kettle/attest/attest/refusal"
 )
 
 // bufferSize is what one read asks for: large enough that system calls do not count, small enough for the second-level
 // cache.
 const bufferSize = 256 << 10
 
-// hashFile opens, checks and hashes the file at p, once from start to end.
-func (c *collector) hashFile(ctx context.Context, p, name string) (Subject, error) {
-	if err := checkName(name); err != nil {
-		return Subject{}, err
-	}
-	if err := checkPath(p); err != nil {
-		return Subject{}, err
-	}
-	f, before, err := c.tree.openRegular(p)
-	if err != nil {
-		return Subject{}, err
-	}
-	defer func() { _ = f.Close() }()
-	if before.Size > c.limits.Bytes-c.bytes {
-		return Subject{}, refuse(refusal.Policy, fmt.Sprintf("at most %d bytes in all outputs", c.limits.Bytes),
-			fmt.Sprintf("%s of %d bytes after %d", quote(p), before.Size, c.bytes),
-			"attest fewer or smaller files, or ask the operator for a larger byte budget")
-	}
-	c.bytes += before.Size
-	sum, n, err := c.digest(ctx, f, before.Size)
-	if err != nil {
-		return Subject{}, fmt.Errorf("hashing %s: %w", quote(p), err)
-	}
-	if err := c.unchanged(f, p, before, n); err != nil {
-		return Subject{}, err
-	}
-	return Subject{Name: name, Path: p, SHA256: sum, Size: n, Links: uint64(before.Nlink)}, nil //nolint:unconvert // narrower on other architectures.
-}
+// errReleased is a mistake of the caller.
+var errReleased = errors.New("hashing outputs: they are released")
 
-// unchanged demands that the open file is as it was and that its path still leads to it.
-func (c *collector) unchanged(f *os.File, p string, before unix.Stat_t, n int64) error {
-	var after unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &after); err != nil {
-		return fmt.Errorf("reading the state of %s: %w", quote(p), err)
+// Hash hashes what is held, once from start to end, and compares it with what the job claimed. The subjects come sorted
+// by name. Nothing is returned unless everything was hashed. Without a snapshot the sandbox has stood still since [Hold]
+// and does so until Hash returns; a file that changed nevertheless is refused.
+func (h *Held) Hash(ctx context.Context) ([]Subject, error) {
+	if len(h.files) == 0 {
+		return nil, errReleased
 	}
-	now, err := c.tree.peek(p)
-	if err != nil && !errors.Is(err, refusal.ErrNotVerified) {
-		return err
+	clock := h.clock
+	if h.snapshot {
+		clock = h.limits.clock()
+	} else if err := h.pause(ctx); err != nil {
+		return nil, err
 	}
-	if err != nil || n != before.Size || !same(before, after) || !same(before, now) {
-		return changed(p)
-	}
-	return nil
-}
-
-// digest reads at most one byte more than size, so that a growing file ends too.
-func (c *collector) digest(ctx context.Context, r io.Reader, size int64) (sum [32]byte, n int64, err error) {
-	h := sha256.New()
-	for n <= size {
-		if err := c.inTime(ctx); err != nil {
-			return sum, n, err
+	buf := make([]byte, bufferSize)
+	subjects := make([]Subject, 0, len(h.files))
+	for _, f := range h.files {
+		sum, err := f.digest(ctx, clock, buf)
+		if err != nil {
+			return nil, err
 		}
-		m, err := r.Read(c.buf)
+		if !h.snapshot {
+			if err := h.volumes.unchanged(f.f, f.path, f.before); err != nil {
+				return nil, err
+			}
+		}
+		if err := f.compare(sum); err != nil {
+			return nil, err
+		}
+		subjects = append(subjects, Subject{
+			Name: f.name, Path: f.path, SHA256: sum, Size: f.before.Size,
+			Links: uint64(f.before.Nlink), //nolint:unconvert // narrower on other architectures.
+		})
+	}
+	return unique(subjects)
+}
+
+// digest reads at most one byte more than the file had, so that a growing file ends too.
+func (f *file) digest(ctx context.Context, clock clock, buf []byte) (sum [32]byte, err error) {
+	hash, n, size := sha256.New(), int64(0), f.before.Size
+	for n <= size {
+		if err := clock.check(ctx); err != nil {
+			return sum, err
+		}
+		m, err := f.f.ReadAt(buf, n)
 		n += int64(m)
-		h.Write(c.buf[:m])
+		hash.Write(buf[:m])
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return sum, n, err
+			return sum, fmt.Errorf("hashing %s: %w", quote(f.path), err)
 		}
 	}
-	h.Sum(sum[:0])
-	return sum, n, nil
+	if n != size {
+		return sum, changed(f.path)
+	}
+	hash.Sum(sum[:0])
+	return sum, nil
 }
 
-// readList reads a small file of the sandbox whole.
-func (c *collector) readList(name string, most int64) ([]byte, error) {
-	p := c.absolute(name)
-	if err := checkPath(p); err != nil {
-		return nil, err
+// pause waits until the clock that stamps files has left the moment of the youngest file, some milliseconds at most. From
+// then on whatever is written leaves another time behind; in the same moment it would not.
+func (h *Held) pause(ctx context.Context) error {
+	var youngest, now unix.Timespec
+	for _, f := range h.files {
+		if f.before.Ctim.Nano() > youngest.Nano() {
+			youngest = f.before.Ctim
+		}
 	}
-	f, before, err := c.tree.openRegular(p)
-	if err != nil {
-		return nil, err
+	const tick, most = time.Millisecond, 50 // ten jiffies of the slowest clock; a file of the future is not waited for
+	for range most {
+		if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now); err != nil {
+			return fmt.Errorf("reading the clock: %w", err)
+		}
+		if now.Nano() > youngest.Nano() {
+			return nil
+		}
+		if err := h.clock.check(ctx); err != nil {
+			return err
+		}
+		time.Sleep(tick)
 	}
-	defer func() { _ = f.Close() }()
-	if before.Size > most {
-		return nil, refuse(refusal.Malformed, fmt.Sprintf("a list of at most %d bytes", most),
-			fmt.Sprintf("%s of %d bytes", quote(p), before.Size), "attest in several steps")
-	}
-	raw, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", quote(p), err)
-	}
-	if err := c.unchanged(f, p, before, int64(len(raw))); err != nil {
-		return nil, err
-	}
-	return raw, nil
+	return nil
 }

@@ -23,7 +23,30 @@ import (
 const workspace = "/home/runner/_work/widget"
 
 func limits() outputs.Limits {
-	return outputs.Limits{Subjects: 1024, Bytes: 8 << 30, Entries: 100_000, Time: time.Minute}
+	return outputs.Limits{Subjects: 1024, Entries: 100_000, Bytes: 8 << 30, Time: time.Minute, FrozenBytes: 8 << 30, FrozenTime: time.Minute}
+}
+
+// config is a sandbox of one volume without snapshots, on whatever the tests' own files lie.
+func config(root string) outputs.Config {
+	return outputs.Config{
+		Volumes:     []outputs.Volume{{Inside: "/", Outside: root}},
+		FileSystems: []string{"ext4", "xfs", "btrfs", "tmpfs", "overlay"},
+		IDs:         outputs.IDs{Count: 1<<32 - 1},
+	}
+}
+
+// collect holds, hashes and releases.
+func collect(ctx context.Context, root string, req outputs.Request, limits outputs.Limits) ([]outputs.Subject, error) {
+	return collectFrom(ctx, config(root), req, limits)
+}
+
+func collectFrom(ctx context.Context, c outputs.Config, req outputs.Request, limits outputs.Limits) ([]outputs.Subject, error) {
+	h, err := outputs.Hold(ctx, c, req, limits)
+	if err != nil {
+		return nil, err
+	}
+	subjects, err := h.Hash(ctx)
+	return subjects, errors.Join(err, h.Release())
 }
 
 // sandbox makes a root whose workspace holds files, name to contents.
@@ -98,7 +121,7 @@ func TestPatterns(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := outputs.Collect(t.Context(), root, tc.req, limits())
+			got, err := collect(t.Context(), root, tc.req, limits())
 			if tc.want == nil {
 				wantRefusal(t, err, refusal.ErrMissing, `"dist/s*"`)
 				return
@@ -119,7 +142,7 @@ func TestSubject(t *testing.T) {
 	if err := os.Link(filepath.Join(ws, "app"), filepath.Join(ws, "second")); err != nil {
 		t.Fatal(err)
 	}
-	got, err := outputs.Collect(t.Context(), root, patterns("app"), limits())
+	got, err := collect(t.Context(), root, patterns("app"), limits())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,13 +241,13 @@ func TestRefusedFiles(t *testing.T) {
 				t.Skipf("making a device node: %v", device)
 			}
 			if name == "symlinked folder in a glob" { // passes dirlink by and finds dir/f
-				got, err := outputs.Collect(t.Context(), root, tc.req, limits())
+				got, err := collect(t.Context(), root, tc.req, limits())
 				if err != nil || len(got) != 1 || got[0].Path != workspace+"/dir/f" {
 					t.Fatalf("got %v, %v", got, err)
 				}
 				return
 			}
-			got, err := outputs.Collect(t.Context(), root, tc.req, limits())
+			got, err := collect(t.Context(), root, tc.req, limits())
 			wantRefusal(t, err, tc.code, tc.says)
 			if got != nil {
 				t.Errorf("subjects beside a refusal: %v", got)
@@ -312,7 +335,7 @@ func TestLists(t *testing.T) {
 				write(t, filepath.Join(root, "run/list", file), tc.list)
 				req.ArtifactsList = "/run/list/" + file
 			}
-			got, err := outputs.Collect(t.Context(), root, req, limits())
+			got, err := collect(t.Context(), root, req, limits())
 			if tc.code != nil {
 				wantRefusal(t, err, tc.code, tc.says)
 				return
@@ -344,14 +367,16 @@ func TestLimits(t *testing.T) {
 		"1025 subjects": {patterns("many/*"), func(*outputs.Limits) {}, refusal.ErrPolicy, "at most 1024 subjects"},
 		"bytes, just":   {patterns("many/f000?"), func(l *outputs.Limits) { l.Bytes = 10 }, nil, ""},
 		"bytes":         {patterns("many/f000?"), func(l *outputs.Limits) { l.Bytes = 9 }, refusal.ErrPolicy, "at most 9 bytes"},
+		"frozen, just":  {patterns("many/f000?"), func(l *outputs.Limits) { l.FrozenBytes = 10 }, nil, ""},
+		"frozen bytes":  {patterns("many/f000?"), func(l *outputs.Limits) { l.FrozenBytes = 9 }, outputs.ErrOverBudget, "at most 9 bytes hashed while"},
 		"entries":       {patterns("many/f000?"), func(l *outputs.Limits) { l.Entries = 1024 }, refusal.ErrPolicy, "1024 directory entries"},
-		"time":          {patterns("many/f000?"), func(l *outputs.Limits) { l.Time = 1 }, refusal.ErrPolicy, "within 1ns"},
+		"time":          {patterns("many/f000?"), func(l *outputs.Limits) { l.FrozenTime = 1 }, refusal.ErrPolicy, "within 1ns"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := limits()
 			tc.set(&l)
-			got, err := outputs.Collect(t.Context(), root, tc.req, l)
+			got, err := collect(t.Context(), root, tc.req, l)
 			if tc.code != nil {
 				wantRefusal(t, err, tc.code, tc.says)
 			} else if err != nil || len(got) == 0 {
@@ -362,10 +387,11 @@ func TestLimits(t *testing.T) {
 	for name, set := range map[string]func(*outputs.Limits){
 		"subjects": func(l *outputs.Limits) { l.Subjects = 0 }, "bytes": func(l *outputs.Limits) { l.Bytes = 0 },
 		"entries": func(l *outputs.Limits) { l.Entries = -1 }, "time": func(l *outputs.Limits) { l.Time = 0 },
+		"frozen bytes": func(l *outputs.Limits) { l.FrozenBytes = 0 }, "frozen time": func(l *outputs.Limits) { l.FrozenTime = -1 },
 	} {
 		l := limits()
 		set(&l)
-		if _, err := outputs.Collect(t.Context(), root, patterns("many/f0000"), l); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := collect(t.Context(), root, patterns("many/f0000"), l); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("zero %s: got %v", name, err)
 		}
 	}
@@ -376,13 +402,13 @@ func TestNotARefusal(t *testing.T) {
 	root, _ := sandbox(t, map[string]string{"f": "f"})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := outputs.Collect(ctx, root, patterns("f"), limits()); !errors.Is(err, context.Canceled) || errors.Is(err, refusal.ErrNotVerified) {
+	if _, err := collect(ctx, root, patterns("f"), limits()); !errors.Is(err, context.Canceled) || errors.Is(err, refusal.ErrNotVerified) {
 		t.Errorf("cancelled: got %v", err)
 	}
-	if _, err := outputs.Collect(t.Context(), filepath.Join(root, "none"), patterns("f"), limits()); !errors.Is(err, os.ErrNotExist) || errors.Is(err, refusal.ErrNotVerified) {
+	if _, err := collect(t.Context(), filepath.Join(root, "none"), patterns("f"), limits()); !errors.Is(err, os.ErrNotExist) || errors.Is(err, refusal.ErrNotVerified) {
 		t.Errorf("no root: got %v", err)
 	}
-	if _, err := outputs.Collect(t.Context(), "/proc", patterns("f"), limits()); err == nil || !strings.Contains(err.Error(), "file system") {
+	if _, err := collect(t.Context(), "/proc", patterns("f"), limits()); err == nil || !strings.Contains(err.Error(), "file system") {
 		t.Errorf("foreign file system: got %v", err)
 	}
 }

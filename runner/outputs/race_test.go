@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kettle/attest/attest/refusal"
-	"github.com/kettle/attest/runner/outputs"
 )
 
 // whenReading calls do once, when kettled asks for the n-th time whether its context still stands: in the middle of a
@@ -67,11 +66,11 @@ func TestChangedWhileHashing(t *testing.T) {
 					t.Error(err)
 				}
 			}}
-			_, err := outputs.Collect(ctx, root, patterns("f"), limits())
+			_, err := collect(ctx, root, patterns("f"), limits())
 			if !done {
 				t.Fatal("nothing was changed")
 			}
-			wantRefusal(t, err, refusal.ErrBinding, "unchanged while it was hashed")
+			wantRefusal(t, err, refusal.ErrBinding, "unchanged while it was read")
 		})
 	}
 }
@@ -104,7 +103,7 @@ func TestParentSwapped(t *testing.T) {
 	hashed, refused := 0, 0
 	for range 500 {
 		for _, p := range []string{"dir/f", "dir/*", "d*/f"} {
-			got, err := outputs.Collect(t.Context(), root, patterns(p), limits())
+			got, err := collect(t.Context(), root, patterns(p), limits())
 			switch {
 			case errors.Is(err, refusal.ErrNotVerified):
 				refused++

@@ -7,124 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
-	"sort"
-	"strings"
+	"slices"
 
-	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/sys/unix"
 
 	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/runner/beneath"
 )
-
-// Bounds on patterns. Alternatives multiply the work of one match, hence their own bound.
-const (
-	maxPatterns     = 1024
-	maxPatternBytes = 1024
-	maxAlternatives = 4
-	maxDepth        = 64 // directories below a pattern's fixed part; each holds one descriptor open
-	readBatch       = 512
-)
-
-// pattern is one parsed element of Request.Patterns.
-type pattern struct {
-	text    string // as written
-	exclude bool
-	base    string // absolute; the fixed part in front of the first meta character
-	glob    string // relative to base; empty for a literal path
-	depth   int    // how many directories below base can match
-}
-
-// parsePattern splits a pattern and anchors it in the workspace.
-func (c *collector) parsePattern(text string) (pattern, error) {
-	p := pattern{text: text}
-	rest, exclude := strings.CutPrefix(text, "!")
-	p.exclude = exclude
-	if rest == "" || len(rest) > maxPatternBytes || strings.ContainsRune(rest, 0) ||
-		strings.Count(rest, "{") > maxAlternatives || !doublestar.ValidatePattern(rest) {
-		return p, refuse(refusal.Malformed,
-			fmt.Sprintf("a valid glob of at most %d bytes and %d alternatives", maxPatternBytes, maxAlternatives), quote(text),
-			"see the pattern syntax in the action's documentation")
-	}
-	if !strings.ContainsAny(rest, `*?[{\`) {
-		p.base = c.absolute(rest)
-		return p, nil
-	}
-	base, glob := doublestar.SplitPattern(rest)
-	p.base, p.glob = c.absolute(base), glob
-	p.depth = strings.Count(glob, "/")
-	if strings.Contains(glob, "**") {
-		p.depth = maxDepth
-	}
-	return p, nil
-}
-
-func (c *collector) absolute(name string) string {
-	if path.IsAbs(name) {
-		return path.Clean(name)
-	}
-	return path.Join(c.req.Workspace, name)
-}
-
-// match reports whether the pattern speaks about the absolute path. An exclusion covers what lies below its match too.
-func (p pattern) match(abs string) bool {
-	if p.glob == "" {
-		return abs == p.base || (p.exclude && strings.HasPrefix(abs, p.base+"/"))
-	}
-	rel, ok := below(p.base, abs)
-	if !ok {
-		return false
-	}
-	return doublestar.MatchUnvalidated(p.glob, rel) || (p.exclude && doublestar.MatchUnvalidated(p.glob+"/**", rel))
-}
-
-func below(base, abs string) (string, bool) {
-	if base == "/" {
-		return abs[1:], len(abs) > 1
-	}
-	return strings.CutPrefix(abs, base+"/")
-}
-
-// expand turns the patterns into absolute paths of files, sorted, each once. Every pattern that includes must select a
-// file of its own.
-func (c *collector) expand(ctx context.Context) ([]string, error) {
-	if len(c.req.Patterns) > maxPatterns {
-		return nil, refuse(refusal.Policy, fmt.Sprintf("at most %d patterns", maxPatterns),
-			fmt.Sprintf("%d", len(c.req.Patterns)), "use a glob")
-	}
-	patterns := make([]pattern, 0, len(c.req.Patterns))
-	for _, text := range c.req.Patterns {
-		p, err := c.parsePattern(text)
-		if err != nil {
-			return nil, err
-		}
-		patterns = append(patterns, p)
-	}
-	w := &walker{collector: c, patterns: patterns, found: map[string]bool{}}
-	for _, p := range patterns {
-		if p.exclude {
-			continue
-		}
-		n, err := w.run(ctx, p)
-		if err != nil {
-			return nil, err
-		}
-		if n == 0 {
-			return nil, refuse(refusal.Missing, "a file for the pattern "+quote(p.text), "none",
-				"check the pattern and that the file was built")
-		}
-	}
-	if len(w.found) == 0 {
-		return nil, refuse(refusal.Missing, "a pattern that includes", "exclusions only", "say what to attest with subject-path")
-	}
-	paths := make([]string, 0, len(w.found))
-	for p := range w.found {
-		paths = append(paths, p)
-	}
-	sort.Strings(paths)
-	return paths, nil
-}
 
 // walker looks for the files of one pattern at a time.
 type walker struct {
@@ -142,14 +32,7 @@ func (w *walker) run(ctx context.Context, p pattern) (int, error) {
 		}
 		return 0, nil
 	}
-	fd, err := openAt(w.tree.fd, p.base, unix.O_RDONLY|unix.O_DIRECTORY)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, pathError(p.base, err)
-	}
-	err = w.walk(ctx, p, fd, p.base, 0)
+	err := w.enter(ctx, p, p.base, 0)
 	return w.hits, err
 }
 
@@ -172,77 +55,104 @@ func (w *walker) add(abs string) error {
 	return nil
 }
 
-// walk reads the directory behind fd, which it closes, and descends. dir is its absolute path in the sandbox: used for
-// matching and messages, never for opening.
-func (w *walker) walk(ctx context.Context, p pattern, fd int, dir string, depth int) error {
-	f := os.NewFile(uintptr(fd), dir)
-	defer func() { _ = f.Close() }()
+// enter finds the directory abs by the table of volumes and walks it. A directory that leads to a volume is there even if
+// the volume around it has none.
+func (w *walker) enter(ctx context.Context, p pattern, abs string, depth int) error {
+	v, rest := w.volumes.at(abs)
+	d, err := beneath.OpenDir(v.fd, rest)
+	gone := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)
+	if err != nil && !gone && (!errors.Is(err, unix.ELOOP) || len(w.volumes.ways(abs)) == 0) {
+		return pathError(abs, err)
+	}
+	if err == nil {
+		defer d.Close()
+		if err := w.walk(ctx, p, d, abs, depth); err != nil {
+			return err
+		}
+	}
+	for _, name := range w.volumes.ways(abs) {
+		if depth >= p.depth {
+			return nil
+		}
+		if err := w.enter(ctx, p, path.Join(abs, name), depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walk reads a directory and descends. abs is its path in the sandbox: used for matching and messages, never for opening.
+func (w *walker) walk(ctx context.Context, p pattern, d *beneath.Dir, abs string, depth int) error {
+	ways := w.volumes.ways(abs)
 	for {
-		names, err := f.Readdirnames(readBatch)
+		entries, err := d.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("reading the directory %s: %w", quote(dir), err)
+			return fmt.Errorf("looking into %s: %w", quote(abs), err)
 		}
-		if err := w.inTime(ctx); err != nil {
+		if err := w.clock.check(ctx); err != nil {
 			return err
 		}
-		if w.entries += len(names); w.entries > w.limits.Entries {
+		if w.entries += len(entries); w.entries > w.limits.Entries {
 			return refuse(refusal.Policy, fmt.Sprintf("at most %d directory entries to look at", w.limits.Entries),
 				"more below "+quote(p.base), "use a narrower pattern")
 		}
-		for _, name := range names {
-			if err := w.entry(ctx, p, fd, path.Join(dir, name), depth); err != nil {
+		for _, e := range entries {
+			if slices.Contains(ways, e.Name) {
+				continue // a volume lies over it, or below
+			}
+			if err := w.entry(ctx, p, d, e, place{path.Join(abs, e.Name), depth}); err != nil {
 				return err
 			}
 		}
 	}
 }
 
+// place is where the walker stands.
+type place struct {
+	abs   string
+	depth int
+}
+
 // entry decides about one directory entry: select it, descend into it, or pass by.
-func (w *walker) entry(ctx context.Context, p pattern, dir int, abs string, depth int) error {
-	hit := p.match(abs) && w.selected(abs)
-	if !hit && depth >= p.depth {
+func (w *walker) entry(ctx context.Context, p pattern, dir *beneath.Dir, e beneath.Entry, at place) error {
+	hit := p.match(at.abs) && w.selected(at.abs)
+	if !hit && (at.depth >= p.depth && !p.deep || e.Type != unix.DT_DIR && e.Type != unix.DT_UNKNOWN) {
 		return nil
 	}
-	fd, err := openAt(dir, path.Base(abs), unix.O_PATH)
+	st, err := beneath.Stat(dir.FD(), e.Name)
 	if err != nil {
 		if !hit && (errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOENT)) {
 			return nil
 		}
-		return pathError(abs, err)
+		return pathError(at.abs, err)
 	}
-	defer func() { _ = unix.Close(fd) }()
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return fmt.Errorf("reading the state of %s: %w", quote(abs), err)
-	}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
+	switch {
+	case st.Mode&unix.S_IFMT == unix.S_IFREG:
 		if hit {
-			return w.add(abs)
+			return w.add(at.abs)
 		}
-	case unix.S_IFDIR:
-		return w.descend(ctx, p, fd, abs, depth+1)
-	default:
-		if hit {
-			return notRegular(abs, st.Mode)
-		}
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		return w.descend(ctx, p, dir, e.Name, at)
+	case hit && !beneath.Whiteout(st): // what the job deleted is not there
+		return notRegular(at.abs, st.Mode)
 	}
 	return nil
 }
 
-func (w *walker) descend(ctx context.Context, p pattern, fd int, abs string, depth int) error {
-	if depth > p.depth {
-		if p.depth == maxDepth {
-			return refuse(refusal.Policy, fmt.Sprintf("folders at most %d deep", maxDepth), quote(abs), "use a narrower pattern")
+func (w *walker) descend(ctx context.Context, p pattern, dir *beneath.Dir, name string, at place) error {
+	if at.depth >= p.depth {
+		if p.deep {
+			return tooDeep(at.abs)
 		}
 		return nil
 	}
-	sub, err := openAt(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	sub, err := beneath.OpenDir(dir.FD(), name)
 	if err != nil {
-		return pathError(abs, err)
+		return pathError(at.abs, err)
 	}
-	return w.walk(ctx, p, sub, abs, depth)
+	defer sub.Close()
+	return w.walk(ctx, p, sub, at.abs, at.depth+1)
 }

@@ -13,25 +13,50 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountRoot mounts the image, id-mapped and read-only, and the overlay over it.
-func (s *Sandbox) mountRoot() error {
-	dir := func(name string) string { return filepath.Join(s.config.Scratch, name) }
+// layer is a directory of scratch that makes the sandbox's root: "image" (id-mapped), "fill" (kettled's own files, over
+// the image's), "upper" and "work" (the job's), and "root", where the whole is mounted.
+func (c Config) layer(name string) string { return filepath.Join(c.Scratch, name) }
+
+// state is a directory of kettled's own: "bundle", "init" and "door", which is where Config.Door is mounted read-only, as
+// "shown" is where init is.
+func (c Config) state(name string) string { return filepath.Join(c.State, name) }
+
+// mountShown mounts read-only what the sandbox sees of kettled. The sandbox's own mounts come from these, so that nobody
+// in it can make them writable: the kernel keeps the flags of mounts that come from another user namespace.
+func (s *Sandbox) mountShown() error {
+	for source, target := range map[string]string{s.config.Door: s.config.state("door"), s.config.state("init"): s.config.state("shown")} {
+		if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mounting %s: %w", source, err)
+		}
+		s.mounted = append(s.mounted, target)
+		const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+		if err := unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|flags, ""); err != nil {
+			return fmt.Errorf("mounting %s read-only: %w", source, err)
+		}
+	}
+	return nil
+}
+
+// mountImage mounts the image, id-mapped and read-only.
+func (s *Sandbox) mountImage() error {
 	userns, err := userNamespace()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = userns.Close() }()
-	if err := mountIDMapped(s.config.Image, dir("image"), userns); err != nil {
+	if err := mountIDMapped(s.config.Image, s.config.layer("image"), userns); err != nil {
 		return err
 	}
-	s.mounted = append(s.mounted, dir("image"))
-	// The upper layer is not id-mapped: kettled mounts the overlay, and its own id 0 is not in the map. What the sandbox
-	// writes lands there under the sandbox's outer ids.
-	if err := os.Chown(dir("upper"), idBase, idBase); err != nil {
-		return fmt.Errorf("giving the sandbox its upper layer: %w", err)
-	}
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,index=off,metacopy=off,redirect_dir=nofollow",
-		dir("image"), dir("upper"), dir("work"))
+	s.mounted = append(s.mounted, s.config.layer("image"))
+	return nil
+}
+
+// mountRoot mounts the overlay. Its own layers are not id-mapped: kettled mounts it, and its id 0 is not in the map. What
+// the sandbox writes lands in the upper layer under the sandbox's outer ids.
+func (s *Sandbox) mountRoot() error {
+	dir := s.config.layer
+	options := fmt.Sprintf("lowerdir=%s:%s,upperdir=%s,workdir=%s,index=off,metacopy=off,redirect_dir=nofollow",
+		dir("fill"), dir("image"), dir("upper"), dir("work"))
 	if err := unix.Mount("overlay", dir("root"), "overlay", unix.MS_NODEV|unix.MS_NOATIME, options); err != nil {
 		return fmt.Errorf("mounting the sandbox's overlay: %w", err)
 	}
@@ -89,6 +114,19 @@ func userNamespace() (_ *os.File, err error) {
 		return nil, fmt.Errorf("opening the user namespace: %w", err)
 	}
 	return f, nil
+}
+
+// openDevices lets everybody open the devices of the docker profile, as udev does elsewhere. Only the sandbox sees them.
+func (s *Sandbox) openDevices() error {
+	if s.config.Profile != Docker {
+		return nil
+	}
+	for _, d := range devices {
+		if err := os.Chmod(d.path, 0o666); err != nil { //nolint:gosec // so it is meant.
+			return fmt.Errorf("opening the sandbox's devices: %w", err)
+		}
+	}
+	return nil
 }
 
 // unmount takes the mounts away, the last first, and remembers those that stay.

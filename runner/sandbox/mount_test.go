@@ -6,7 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -17,12 +17,12 @@ import (
 func imageTree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, d := range []string{"etc", "tmp", "var/tmp", "home", "opt/runner/bin", "run", "proc", "sys", "dev"} {
+	for _, d := range []string{"etc", "tmp", "var/tmp", "home/runner", "opt/runner/bin", "run", "proc", "sys", "dev"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for name, text := range map[string]string{"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "opt/runner/bin/Runner.Listener": "#!/bin/sh\n"} {
+	for name, text := range map[string]string{"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "opt/runner/bin/Runner.Listener": "#!/bin/sh\n", "home/runner/.profile": "\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -32,11 +32,14 @@ func imageTree(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
+	if err := os.Chmod(filepath.Join(dir, "var"), 0o750); err != nil {
+		t.Fatal(err)
+	}
 	return dir
 }
 
-// passable makes a folder below /tmp that everybody may pass through, unlike t.TempDir's.
-func passable(t *testing.T) string {
+// open makes a folder below /tmp that everybody may pass through, unlike t.TempDir's.
+func open(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "kettle-sandbox-") //nolint:usetesting // t.TempDir is closed to others.
 	if err != nil {
@@ -49,7 +52,7 @@ func passable(t *testing.T) string {
 func TestCreateAndClose(t *testing.T) {
 	t.Parallel()
 	c := valid(t)
-	c.Image, c.Runner, c.Scratch = imageTree(t), "/opt/runner", passable(t)
+	c.Image, c.Runner, c.Scratch, c.State, c.Door = imageTree(t), "/opt/runner", open(t), open(t), open(t)
 	s, err := Create(t.Context(), c)
 	if errors.Is(err, unix.EPERM) {
 		t.Skipf("mounting needs root: %v", err)
@@ -62,39 +65,56 @@ func TestCreateAndClose(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for name, want := range map[string]struct {
-		uid  uint32
-		mode uint32
-	}{
-		"etc/passwd":                            {idBase, unix.S_IFREG | 0o755}, // the image's own, id-mapped
-		"tmp":                                   {idBase, unix.S_IFDIR | unix.S_ISVTX | 0o777},
-		"etc/hosts":                             {idBase, unix.S_IFREG | 0o644},
-		"etc/hostname":                          {idBase, unix.S_IFREG | 0o644},
-		"home/runner":                           {idBase + User, unix.S_IFDIR | 0o755},
-		RunnerRoot[1:]:                          {idBase + User, unix.S_IFDIR | 0o755},
-		RunnerRoot[1:] + "/bin/Runner.Listener": {idBase + User, unix.S_IFREG | 0o755},
-		RunnerRoot[1:] + "/run":                 {idBase + User, unix.S_IFLNK | 0o777},
-		"etc/resolv.conf":                       {idBase, unix.S_IFREG | 0o644},
+	type place struct {
+		dir, name string
+		uid, mode uint32
+	}
+	home, runner := c.volume("home"), RunnerRoot[len(Home)+1:]
+	for _, want := range []place{
+		{s.Root(), "etc/passwd", idBase, unix.S_IFREG | 0o755}, // the image's own, id-mapped
+		{s.Root(), "var/tmp", idBase, unix.S_IFDIR | unix.S_ISVTX | 0o777},
+		{s.Root(), "var", idBase, unix.S_IFDIR | 0o750}, // as in the image, although kettled has files in it
+		{s.Root(), "etc/hosts", idBase, unix.S_IFREG | 0o644},
+		{s.Root(), "etc/hostname", idBase, unix.S_IFREG | 0o644},
+		{s.Root(), "etc/resolv.conf", idBase, unix.S_IFREG | 0o644},
+		{s.Root(), "home/runner", idBase, unix.S_IFDIR | 0o755}, // to mount on
+		{s.Root(), "tmp", idBase, unix.S_IFDIR | unix.S_ISVTX | 0o777},
+		{c.layer("upper"), ".", idBase, unix.S_IFDIR | 0o755},
+		{c.volume("tmp"), ".", idBase, unix.S_IFDIR | unix.S_ISVTX | 0o777},
+		{home, ".", idBase + User, unix.S_IFDIR | 0o755},
+		{home, ".profile", idBase + User, unix.S_IFREG | 0o755},
+		{home, runner, idBase + User, unix.S_IFDIR | 0o755},
+		{home, runner + "/bin/Runner.Listener", idBase + User, unix.S_IFREG | 0o755},
+		{home, runner + "/run", idBase + User, unix.S_IFLNK | 0o777},
 	} {
-		info, err := os.Lstat(filepath.Join(s.Root(), name))
+		info, err := os.Lstat(filepath.Join(want.dir, want.name))
 		if err != nil {
 			t.Error(err)
 			continue
 		}
 		st, ok := info.Sys().(*syscall.Stat_t)
-		if !ok || st.Uid != want.uid || st.Gid != want.uid || st.Mode != want.mode {
-			t.Errorf("%s: got uid %d, mode %#o; want %d, %#o", name, st.Uid, st.Mode, want.uid, want.mode)
+		if got := (place{want.dir, want.name, st.Uid, st.Mode}); !ok || st.Gid != want.uid || got != want {
+			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	hosts, err := os.ReadFile(filepath.Join(s.Root(), "etc/hosts"))
-	if err != nil || !strings.Contains(string(hosts), "100.96.0.1 api.github.demo.test\n") {
-		t.Errorf("got %q, %v", hosts, err)
+	resolver, err := os.ReadFile(filepath.Join(s.Root(), "etc/resolv.conf"))
+	if err != nil || string(resolver) != "nameserver 100.96.0.1\n" {
+		t.Errorf("got %q, %v", resolver, err)
+	}
+	if left, err := os.ReadDir(c.layer("upper")); err != nil || len(left) != 0 {
+		t.Errorf("kettled's own files look like the job's: %v, %v", left, err)
 	}
 	if err := os.WriteFile(filepath.Join(c.Scratch, "image/etc/passwd"), nil, 0o600); !errors.Is(err, unix.EROFS) {
 		t.Errorf("the image is writable: %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(c.Image, "home/runner")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the image was written to: %v", err)
+	if entries, err := os.ReadDir(filepath.Join(c.Image, "home/runner")); err != nil || len(entries) != 1 {
+		t.Errorf("the image was written to: %v, %v", entries, err)
+	}
+	wantVolumes := []Volume{
+		{Home, home}, {"/tmp", c.volume("tmp")}, {"/", c.layer("upper")},
+	}
+	if got := s.Volumes(); !slices.Equal(got, wantVolumes) {
+		t.Errorf("got %v", got)
 	}
 	notLoaded(t, s)
 }
@@ -104,8 +124,9 @@ func notLoaded(t *testing.T, s *Sandbox) {
 	t.Helper()
 	_, waitErr := s.Wait(t.Context())
 	_, nsErr := s.NetNS()
+	_, memoryErr := s.OutOfMemory()
 	for name, err := range map[string]error{
-		"start": s.Start(t.Context()), "freeze": s.Freeze(t.Context()), "thaw": s.Thaw(t.Context()), "wait": waitErr, "netns": nsErr,
+		"start": s.Start(t.Context()), "freeze": s.Freeze(t.Context()), "thaw": s.Thaw(t.Context()), "wait": waitErr, "netns": nsErr, "memory": memoryErr,
 	} {
 		if !errors.Is(err, ErrNotLoaded) {
 			t.Errorf("%s: got %v", name, err)
@@ -122,7 +143,7 @@ func notLoaded(t *testing.T, s *Sandbox) {
 func TestCreateLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	c := valid(t)
-	c.Image, c.Runner, c.Scratch = imageTree(t), "/opt/none", passable(t)
+	c.Image, c.Runner, c.Scratch, c.State, c.Door = imageTree(t), "/opt/none", open(t), open(t), open(t)
 	s, err := Create(t.Context(), c)
 	if errors.Is(err, unix.EPERM) {
 		t.Skipf("mounting needs root: %v", err)
@@ -130,13 +151,15 @@ func TestCreateLeavesNothingBehind(t *testing.T) {
 	if s != nil || !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("got %v, %v", s, err)
 	}
-	left, err := os.ReadDir(c.Scratch)
-	if err != nil || len(left) != 0 {
-		t.Errorf("left %v, %v", left, err)
+	for _, dir := range []string{c.Scratch, c.State} {
+		left, err := os.ReadDir(dir)
+		if err != nil || len(left) != 0 {
+			t.Errorf("left %v, %v", left, err)
+		}
 	}
 }
 
-func TestCrunMessages(t *testing.T) {
+func TestMessages(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "log")
 	text := `{"msg":"mount '/run' to 'run': Permission denied","level":"error","time":"2026-01-01T00:00:00Z"}` + "\nplain text\n"

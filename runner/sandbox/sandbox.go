@@ -2,15 +2,18 @@
 
 // Package sandbox runs the runner program and its job where they can reach neither kettled nor the hardware.
 //
-// It writes an OCI configuration (runtime-spec 1.2) and has crun make a container of it: its own user, pid, mount, net,
-// ipc, uts and cgroup namespaces; 2^18 ids that own nothing outside; the image read-only and id-mapped below an overlay
-// on scratch; a seccomp deny-list; no device but the harmless six; a cgroup with limits. The network namespace is empty
-// but for its loopback interface.
+// It writes an OCI configuration (runtime-spec 1.2) and has crun, or else runc, make a container of it: its own user, pid,
+// mount, net, ipc, uts and cgroup namespaces; 2^18 ids that own nothing outside; the image read-only and id-mapped below
+// an overlay on scratch; a session keyring of its own; a seccomp deny-list; no device but the harmless six. Around it
+// stands a cgroup with limits on memory, processes, CPU and disk traffic, which the job can neither see nor change. The
+// network namespace is empty but for its loopback interface.
 //
 // It guarantees that [Sandbox.Freeze] returns only after the kernel reports every process of the sandbox frozen, that
 // [Sandbox.Kill] returns only after none is left, and that [Sandbox.Contains] recognises the sandbox's processes by
-// their cgroup. It trusts the kernel, crun and the image; it does not trust anything that runs inside. One kernel is
-// shared: a job that can break the kernel breaks the sandbox, and docs/threat-model.md says what limits that.
+// their cgroup, those of nested containers included. It trusts the kernel, the runtime and the image; it does not trust
+// anything that runs inside, whoever it is there. One kernel is shared: a job that can break the kernel breaks the
+// sandbox, and docs/threat-model.md says what limits that. The docker profile lets a job speak to more of the kernel than
+// the strict one does.
 //
 // A sandbox goes one way: [Create], [Sandbox.Load], [Sandbox.Start], [Sandbox.Wait] or [Sandbox.Kill], [Sandbox.Close].
 package sandbox
@@ -24,6 +27,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Paths inside the sandbox.
@@ -37,12 +42,6 @@ const (
 // User is the uid and gid of the runner program inside the sandbox.
 const User = 1001
 
-// The range of ids outside that the sandbox's ids 0 to 2^18-1 stand for. Nothing else may own files or run there.
-const (
-	idBase = 1 << 20
-	idSize = 1 << 18
-)
-
 // Errors of a sandbox that is asked for something in the wrong order.
 var (
 	ErrNotLoaded = errors.New("sandbox has no process yet")
@@ -51,69 +50,95 @@ var (
 
 // Sandbox is one container. Its methods may be called from several goroutines, but Load, Start and Close by one owner.
 type Sandbox struct {
-	config Config
-	crun   crun
-	cgroup cgroup
-	log    *slog.Logger
+	config   Config
+	runtimes []ociRuntime // able to make it, in order
+	cgroup   cgroup
+	log      *slog.Logger
 
-	mu      sync.Mutex // guards the fields below
-	init    *process   // the container's first process, once loaded
-	mounted []string   // mount points, in order
-	closed  bool
+	mu        sync.Mutex // guards the fields below
+	runtime   ociRuntime // that made it
+	init      *process   // the container's first process, once loaded
+	group     bool       // the cgroup is there
+	mounted   []string   // mount points, in order
+	surveyed  bool       // leftCount and left are final
+	leftCount int
+	left      []Process
+	closed    bool
 }
 
-// Create mounts the sandbox's root and fills it: a fresh copy of the runner, host names, an empty resolver. Nothing runs
-// yet. On an error nothing is left behind.
+func cgroupOf(c Config) cgroup { return cgroup{root: c.CgroupRoot, path: parent + "/" + c.name()} }
+
+// Create mounts the sandbox's root and fills it: a fresh copy of the runner, host names, a resolver. Nothing runs yet. On
+// an error nothing is left behind.
 func Create(ctx context.Context, config Config) (_ *Sandbox, err error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("checking the sandbox configuration: %w", err)
 	}
-	s := &Sandbox{
-		config: config,
-		crun:   crun{program: config.Runtime, root: filepath.Join(config.Scratch, "crun"), id: config.name()},
-		cgroup: cgroup{root: config.CgroupRoot, path: config.cgroupPath()},
-		log:    config.Logger,
-	}
+	s := &Sandbox{config: config, cgroup: cgroupOf(config), log: config.Logger}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.runtimes, err = probe(ctx, config, s.log); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	if err := s.layout(); err != nil {
-		return nil, err
-	}
-	if err := s.mountRoot(); err != nil {
-		return nil, err
-	}
-	if err := s.fill(ctx); err != nil {
-		return nil, err
+	for _, step := range []func() error{
+		s.layout, s.mountImage, s.mountShown, func() error { return s.fill(ctx) }, s.mountRoot, s.openDevices,
+	} {
+		if err := step(); err != nil {
+			return nil, err
+		}
 	}
 	s.log.InfoContext(ctx, "sandbox created", slog.String("root", s.Root()))
 	return s, nil
 }
 
-// layout makes the directories of the scratch folder. crun resolves mount sources inside the new user namespace, where
-// nobody owns them, so that the way to them must be open for everybody; what is private is not on that way.
+// layout makes the directories of the scratch and state folders. The runtime resolves mount sources inside the new user
+// namespace, where nobody owns them, so that the way to them must be open for everybody; what is private is not on that
+// way.
 func (s *Sandbox) layout() error {
-	if err := os.Chmod(s.config.Scratch, 0o711); err != nil { //nolint:gosec // searchable, not readable.
-		return fmt.Errorf("opening the scratch folder: %w", err)
+	for _, dir := range []string{s.config.Scratch, s.config.State} {
+		if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // searchable, not readable.
+			return fmt.Errorf("opening the sandbox's folders: %w", err)
+		}
 	}
-	for dir, mode := range map[string]os.FileMode{
-		"image": 0o711, "upper": 0o755, "work": 0o700, "root": 0o711, "bundle": 0o700, "crun": 0o700,
+	for _, d := range []struct {
+		path string
+		mode os.FileMode
+	}{
+		{s.config.layer("image"), 0o711}, {s.config.layer("fill"), 0o755}, {s.config.layer("upper"), 0o755},
+		{s.config.layer("work"), 0o700}, {s.config.layer("root"), 0o711}, {s.config.volume(""), 0o711},
+		{s.config.state("bundle"), 0o700}, {s.config.state("init"), 0o711}, {s.config.state("door"), 0o711}, {s.config.state("shown"), 0o711},
 	} {
-		if err := os.Mkdir(filepath.Join(s.config.Scratch, dir), mode); err != nil {
+		if err := os.Mkdir(d.path, d.mode); err != nil {
 			return fmt.Errorf("making the sandbox's folders: %w", err)
 		}
 	}
-	return nil
+	for _, layer := range []string{"fill", "upper"} {
+		if err := os.Chown(s.config.layer(layer), idBase, idBase); err != nil {
+			return fmt.Errorf("giving the sandbox its layers: %w", err)
+		}
+	}
+	return s.config.makeVolumes()
 }
 
-// Root is the sandbox's root directory as kettled sees it: the merged overlay. What the sandbox mounts over it (/proc,
-// /dev, /sys, /run) does not show here.
-func (s *Sandbox) Root() string { return filepath.Join(s.config.Scratch, "root") }
+// Root is the sandbox's root directory as kettled sees it: the merged overlay. What is mounted over it inside (/proc,
+// /dev, /sys, /run and the volumes) does not show here.
+func (s *Sandbox) Root() string { return s.config.layer("root") }
+
+// Runtime names the container runtime and its version, for example "crun 1.8.1". It is empty before Load.
+func (s *Sandbox) Runtime() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.runtime.kind == "" {
+		return ""
+	}
+	return s.runtime.String()
+}
 
 // Load makes the container and its first process, which waits for [Sandbox.Start] before it executes argv as the
 // runner's user. env is added to the fixed environment and may not change it.
@@ -123,8 +148,8 @@ func (s *Sandbox) Load(ctx context.Context, argv, env []string) (err error) {
 	switch {
 	case s.closed:
 		return ErrClosed
-	case s.init != nil:
-		return errors.New("loading the sandbox: it has a process already")
+	case s.group:
+		return errors.New("loading the sandbox: it was loaded before")
 	}
 	full, err := environment(env)
 	if err != nil {
@@ -133,42 +158,56 @@ func (s *Sandbox) Load(ctx context.Context, argv, env []string) (err error) {
 	if err := becomeSubreaper(); err != nil {
 		return err
 	}
-	bundle := filepath.Join(s.config.Scratch, "bundle")
-	if err := writeSpec(filepath.Join(bundle, "config.json"), s.config.spec(argv, full)); err != nil {
-		return err
-	}
-	// The configuration holds the runner's credential; crun has read it when it returns. From then on the credential is
-	// in the memory of the sandbox's processes only.
-	defer func() { err = errors.Join(err, os.Remove(filepath.Join(bundle, "config.json"))) }()
-	out, err := newOutput(s.config.Output)
+	supplementary, err := groups(filepath.Join(s.config.layer("image"), "etc/group"))
 	if err != nil {
 		return err
 	}
-	pid, err := s.crun.create(ctx, bundle, out.write)
-	if err := errors.Join(err, out.started()); err != nil {
-		return errors.Join(err, s.abandon(context.WithoutCancel(ctx)))
-	}
-	s.init = adopt(pid, out)
-	if err := s.crun.disown(s.config.spec(argv, fixedEnvironment[:])); err != nil {
+	if err := s.cgroup.create(s.config.Limits); err != nil {
 		return err
 	}
+	s.group = true
+	if err := s.config.writeInit(argv, full); err != nil {
+		return err
+	}
+	spec := s.config.state("bundle/config.json")
+	if err := writeSpec(spec, s.config.spec(full, supplementary)); err != nil {
+		return err
+	}
+	// The configuration holds the runner's credential; the runtime has read it when it returns. From then on the
+	// credential is in the memory of the sandbox's processes only.
+	defer func() { err = errors.Join(err, os.Remove(spec)) }()
+	if err := s.loadProcess(ctx); err != nil {
+		return err
+	}
+	s.log.InfoContext(ctx, "sandbox loaded", slog.Int("pid", s.init.pid), slog.String("runtime", s.runtime.String()))
+	return s.runtime.disown(s.config.spec(fixedEnvironment[:], supplementary))
+}
+
+// loadProcess makes the container and puts its first process where it belongs.
+func (s *Sandbox) loadProcess(ctx context.Context) error {
+	pipes := s.config.state("init")
+	out, err := newOutput(filepath.Join(pipes, outputPipe), s.config.Output)
+	if err != nil {
+		return err
+	}
+	// Kettled holds both ends, so that reading does not end with one writer.
+	report, err := os.OpenFile(filepath.Join(pipes, endPipe), os.O_RDWR|unix.O_NONBLOCK, 0) //nolint:gosec // our own file.
+	if err != nil {
+		return errors.Join(fmt.Errorf("opening the pipe for the exit code: %w", err), out.finish())
+	}
+	pid, err := s.make(ctx, out)
+	if err != nil {
+		return errors.Join(err, report.Close(), out.finish())
+	}
+	s.init = adopt(pid, out, report)
 	inside, err := s.cgroup.contains(pid)
 	if err != nil || !inside {
 		return errors.Join(fmt.Errorf("checking the sandbox's first process: it is not in %s", s.cgroup.path), err)
 	}
-	s.log.InfoContext(ctx, "sandbox loaded", slog.Int("pid", pid))
-	return nil
-}
-
-// abandon clears away what a crun that failed may have left.
-func (s *Sandbox) abandon(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, killTime)
-	defer cancel()
-	killErr := s.cgroup.set(ctx, "cgroup.kill", "1", event{"populated", "0"})
-	if errors.Is(killErr, os.ErrNotExist) {
-		killErr = nil
+	if s.config.Profile == Docker {
+		return s.cgroup.delegate(pid)
 	}
-	return errors.Join(killErr, s.crun.remove(ctx), s.cgroup.remove())
+	return nil
 }
 
 // Start lets the first process run.
@@ -176,7 +215,7 @@ func (s *Sandbox) Start(ctx context.Context) error {
 	if _, err := s.first(); err != nil {
 		return err
 	}
-	if err := s.crun.start(ctx); err != nil {
+	if err := s.runtime.start(ctx); err != nil {
 		return err
 	}
 	s.log.InfoContext(ctx, "sandbox started")
@@ -195,28 +234,39 @@ func (s *Sandbox) first() (*process, error) {
 	return s.init, nil
 }
 
-// Done is closed when the first process has ended and its output is written. It is nil before Load.
+// Done is closed when the runner program has ended, or the sandbox's first process with it. Others may still run. It is
+// nil before Load.
 func (s *Sandbox) Done() <-chan struct{} {
 	p, err := s.first()
 	if err != nil {
 		return nil
 	}
-	return p.done
+	return p.ended
 }
 
-// Wait returns the exit code of the first process once it has ended: 128 and the number for a signal. With it, the
-// kernel has killed everything else in its pid namespace.
+// Wait returns the exit code of the runner program once it has ended: 128 and the number for a signal. What it has left
+// running goes on until [Sandbox.Kill], and what it has written is complete only then. The code is what the sandbox says
+// about itself: a job can end its sandbox with any.
 func (s *Sandbox) Wait(ctx context.Context) (int, error) {
 	p, err := s.first()
 	if err != nil {
 		return 0, err
 	}
 	select {
-	case <-p.done:
+	case <-p.ended:
 		return p.code, p.err
 	case <-ctx.Done():
 		return 0, fmt.Errorf("waiting for the sandbox: %w", ctx.Err())
 	}
+}
+
+// OutOfMemory reports whether the kernel has killed the sandbox because it wanted more memory than its limit. It can be
+// asked from Load to Close.
+func (s *Sandbox) OutOfMemory() (bool, error) {
+	if _, err := s.first(); err != nil {
+		return false, err
+	}
+	return s.cgroup.outOfMemory()
 }
 
 // NetNS opens the sandbox's network namespace, which exists from Load on.
@@ -257,22 +307,34 @@ func (s *Sandbox) Thaw(ctx context.Context) error {
 	return s.cgroup.set(ctx, "cgroup.freeze", "0", event{"frozen", "0"})
 }
 
-// Kill ends every process of the sandbox, frozen or not, and returns when none is left. It may be repeated, and is done
-// at once when nothing was loaded.
+// Kill ends every process of the sandbox, frozen or not, and returns when none is left. The first call notes what still
+// ran, see [Sandbox.Leftovers]. It may be repeated, and is done at once when nothing was loaded.
 func (s *Sandbox) Kill(ctx context.Context) error {
 	p, err := s.first()
 	if err != nil {
 		return nil //nolint:nilerr // no process, nothing to kill.
 	}
-	if err := s.cgroup.set(ctx, "cgroup.kill", "1", event{"populated", "0"}); err != nil {
+	s.look(ctx)
+	if err := s.cgroup.kill(ctx); err != nil && !errors.Is(err, os.ErrNotExist) { // removed before
 		return err
 	}
 	select {
-	case <-p.done:
+	case <-p.gone:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for the sandbox's first process: %w", ctx.Err())
 	}
+}
+
+// look notes once what still runs.
+func (s *Sandbox) look(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.surveyed {
+		return
+	}
+	s.leftCount, s.left = s.survey(ctx)
+	s.surveyed = true
 }
 
 // thawTime bounds thawing and killTime the killing in Close, where the caller's patience is already spent.
@@ -281,7 +343,9 @@ const (
 	killTime = 10 * time.Second
 )
 
-// Close kills what still runs and removes container, mounts and files. It may be repeated.
+// Close kills what still runs and removes container, mounts and kettled's own files. It may be repeated. What the job has
+// written stays where [Sandbox.Volumes] says: there is no bound on the time that it takes to remove that, and it is gone
+// with the machine.
 func (s *Sandbox) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, killTime)
 	defer cancel()
@@ -291,16 +355,30 @@ func (s *Sandbox) Close(ctx context.Context) error {
 	if s.closed {
 		return nil
 	}
-	if s.init != nil {
-		errs = append(errs, s.crun.remove(ctx), s.cgroup.remove())
+	if s.group {
+		errs = append(errs, s.cgroup.remove())
 	}
 	errs = append(errs, s.unmount())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("closing the sandbox: %w", err)
 	}
 	s.closed = true
-	for _, dir := range []string{"image", "upper", "work", "root", "bundle", "crun"} {
-		errs = append(errs, os.RemoveAll(filepath.Join(s.config.Scratch, dir)))
+	return s.removeFiles()
+}
+
+// removeFiles removes what nobody wrote to but kettled: its own folders, and all of scratch when nothing ever ran there.
+func (s *Sandbox) removeFiles() error {
+	folders := []string{s.config.State}
+	if s.init == nil {
+		folders = append(folders, s.config.Scratch)
+	}
+	var errs []error
+	for _, folder := range folders {
+		entries, err := os.ReadDir(folder)
+		errs = append(errs, err)
+		for _, e := range entries {
+			errs = append(errs, os.RemoveAll(filepath.Join(folder, e.Name())))
+		}
 	}
 	return errors.Join(errs...)
 }

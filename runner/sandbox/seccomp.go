@@ -4,13 +4,14 @@ package sandbox
 
 import (
 	"math"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
-// denied system calls fail with EPERM. The first group reaches the machine or has been a way out of containers; the
-// second is what the strict profile takes away.
+// denied system calls fail with EPERM in both profiles: they reach the machine, or have been a way out of containers and
+// are of no use in one.
 var denied = [...]string{
 	"_sysctl", "acct", "adjtimex", "bpf", "clock_adjtime", "clock_settime", "create_module", "delete_module",
 	"fanotify_init", "finit_module", "get_kernel_syms", "init_module", "io_uring_enter", "io_uring_register",
@@ -18,14 +19,20 @@ var denied = [...]string{
 	"migrate_pages", "move_pages", "nfsservctl", "open_by_handle_at", "perf_event_open", "pidfd_getfd",
 	"process_madvise", "query_module", "quotactl", "quotactl_fd", "reboot", "set_mempolicy", "settimeofday", "stime",
 	"swapoff", "swapon", "sysfs", "syslog", "uselib", "userfaultfd", "ustat", "vhangup", "vm86", "vm86old",
+}
 
+// strictDenied is what the strict profile takes away besides: mounts, namespaces, other processes' memory, keyrings.
+var strictDenied = [...]string{
 	"add_key", "fsconfig", "fsmount", "fsopen", "fspick", "keyctl", "mount", "mount_setattr", "move_mount", "open_tree",
 	"pivot_root", "process_vm_readv", "process_vm_writev", "ptrace", "request_key", "setns", "umount", "umount2", "unshare",
 }
 
-// absent system calls fail with ENOSYS, so that a C library falls back: clone3 hides its flags in memory, where a filter
-// cannot look, and the 32-bit socketcall hides the address family.
-var absent = [...]string{"clone3", "socketcall"}
+// Absent system calls fail with ENOSYS, so that a C library falls back: the 32-bit socketcall hides the address family in
+// memory, where a filter cannot look, and so does clone3 with the flags that the strict profile denies.
+const (
+	absent       = "socketcall"
+	strictAbsent = "clone3"
+)
 
 // namespaceFlags are the flags of clone(2) that make namespaces.
 var namespaceFlags = [...]uint64{
@@ -33,22 +40,31 @@ var namespaceFlags = [...]uint64{
 	unix.CLONE_NEWNET,
 }
 
-// families of sockets that reach the host (vsock) or large parts of the kernel that a build does not need.
-var families = [...]uint64{unix.AF_VSOCK, unix.AF_ALG, unix.AF_XDP, unix.AF_RDS, unix.AF_TIPC, unix.AF_PACKET}
+// families of sockets that reach the host (vsock) or large parts of the kernel that a build does not need. The docker
+// profile has packet sockets too, which reach the sandbox's own network only.
+var (
+	families       = [...]uint64{unix.AF_VSOCK, unix.AF_ALG, unix.AF_XDP, unix.AF_RDS, unix.AF_TIPC}
+	strictFamilies = [...]uint64{unix.AF_PACKET}
+)
 
 // seccomp is the deny-list; everything else is allowed, since builds use everything.
-func seccomp() *specs.LinuxSeccomp {
+func (p Profile) seccomp() *specs.LinuxSeccomp {
 	fail := func(errno uint, names []string, args ...specs.LinuxSeccompArg) specs.LinuxSyscall {
 		return specs.LinuxSyscall{Names: names, Action: specs.ActErrno, ErrnoRet: &errno, Args: args}
 	}
 	calls := []specs.LinuxSyscall{
 		fail(uint(unix.EPERM), denied[:]),
-		fail(uint(unix.ENOSYS), absent[:]),
+		fail(uint(unix.ENOSYS), []string{absent}),
 	}
-	for _, flag := range namespaceFlags {
-		calls = append(calls, fail(uint(unix.EPERM), []string{"clone"}, firstArgument(flag, flag)))
+	closed := families[:]
+	if p == Strict {
+		calls = append(calls, fail(uint(unix.EPERM), strictDenied[:]), fail(uint(unix.ENOSYS), []string{strictAbsent}))
+		for _, flag := range namespaceFlags {
+			calls = append(calls, fail(uint(unix.EPERM), []string{"clone"}, firstArgument(flag, flag)))
+		}
+		closed = slices.Concat(closed, strictFamilies[:])
 	}
-	for _, family := range families {
+	for _, family := range closed {
 		calls = append(calls, fail(uint(unix.EAFNOSUPPORT), []string{"socket"}, firstArgument(math.MaxUint32, family)))
 	}
 	return &specs.LinuxSeccomp{

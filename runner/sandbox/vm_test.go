@@ -6,11 +6,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,30 +20,100 @@ import (
 	"github.com/kettle/attest/image/launch"
 )
 
-// guestOK is the line that a guest prints when its tests have passed.
-const guestOK = "guest tests: ok"
+// A runtime needs a machine that is all its own. The tests that begin with in(t, …) run inside a VM: here each waits for
+// the verdict of the test of the same name there. The first one boots the VM, on the kernel of the image, with this very
+// test program as its only one; the pattern of -run goes with it.
 
-// TestVM boots this test program as the only program of an initrd, on the kernel of the image and on a root of the
-// image's kind, and runs every test named TestGuest… there: crun needs a machine that is all its own.
-func TestVM(t *testing.T) {
-	t.Parallel()
+// machine is one VM and what its tests said.
+type machine struct {
+	name   string
+	skip   string // the pattern of the tests that do not run there
+	root   func(*testing.T) string
+	memory int // MiB
+	time   time.Duration
+
+	once    sync.Once
+	console string            // what it said
+	parts   map[string]string // by test: what was said during it, with the verdict
+}
+
+// Two machines: a small root with what a sandbox needs, for TestGuest… and TestAttack…; and the docker profile's own
+// system, for TestFull… and TestAttackNested….
+var (
+	small = &machine{name: "small", skip: "^Test([^GA]|AttackNested)", root: smallRoot, memory: 1536, time: 8 * time.Minute}
+	full  = &machine{name: "full", skip: "^Test([^FA]|Attack[^N])", root: fullRoot, memory: 3072, time: 10 * time.Minute}
+)
+
+// turn lets one VM run at a time: each keeps a whole core busy.
+var turn sync.Mutex
+
+// in is true inside the VM, where the test goes on. Outside it ends the test with the VM's verdict on it.
+func in(t *testing.T, m *machine) bool {
+	t.Helper()
+	if os.Getenv(inGuest) != "" {
+		return true
+	}
 	if testing.Short() {
 		t.Skip("boots a VM")
 	}
-	vm := guest(t)
-	defer func() {
-		vm.Kill()
-		_ = vm.Wait()
-	}()
-	select {
-	case <-vm.Done():
-	case <-time.After(8 * time.Minute):
-		t.Error("the guest did not end in time")
+	t.Parallel()
+	m.once.Do(func() { m.run(t) })
+	if m.console == "" {
+		need(t, errors.New("the first test of this machine says why"))
+	}
+	part, ok := m.parts[t.Name()]
+	switch {
+	case !ok:
+		t.Errorf("the VM %s did not come to this test; the end of what it said:\n%s", m.name, lastLines(m.console, 60))
+	case !strings.Contains(part, "\n--- PASS: "+t.Name()+" "):
+		t.Errorf("in the VM %s:\n%s", m.name, part)
+	default:
+		t.Log("\n" + part)
+	}
+	return false
+}
+
+func lastLines(text string, most int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-most):], "\n")
+}
+
+// split gives each test what was said from its start to its verdict and to the start of the next.
+func split(console string) map[string]string {
+	parts := map[string]string{}
+	var name string
+	for line := range strings.Lines(strings.ReplaceAll(console, "\r\n", "\n")) {
+		if next, ok := strings.CutPrefix(line, "=== RUN   "); ok && !strings.Contains(next, "/") {
+			name = strings.TrimSpace(next)
+		}
+		parts[name] += line
+	}
+	return parts
+}
+
+// run prepares and runs the VM to its end. It skips where this machine lacks a part.
+func (m *machine) run(t *testing.T) {
+	t.Helper()
+	turn.Lock()
+	defer turn.Unlock()
+	pattern := flag.Lookup("test.run").Value.String()
+	if pattern == "" {
+		pattern = "."
+	}
+	program := filepath.Join(t.TempDir(), "program")
+	command(t, "go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", program, ".")
+	m.console = m.boot(t, m.root(t), program, []string{"run " + pattern, "skip " + m.skip})
+	m.parts = split(m.console)
+	if !strings.Contains(m.console, "\n"+guestOver) {
+		t.Errorf("the VM %s did not come to its end:\n%s", m.name, lastLines(m.console, 60))
 	}
 }
 
-// guest prepares and runs the VM to its end, or skips when this machine lacks a part.
-func guest(t *testing.T) *launch.VM {
+// guestOver is the line that a guest prints when its tests are over.
+const guestOver = "guest: over"
+
+// boot runs one VM with this root and program, which finds its orders in the configuration.
+func (m *machine) boot(t *testing.T, root, program string, orders []string) (console string) {
 	t.Helper()
 	cache, err := build.CacheDir(os.Getenv)
 	if err != nil {
@@ -54,32 +125,34 @@ func guest(t *testing.T) *launch.VM {
 	need(t, err)
 	firmware, err := launch.FindFirmware()
 	need(t, err)
-	dir := t.TempDir()
-	program := filepath.Join(dir, "program")
-	command(t, "go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", program, ".")
-	root := filepath.Join(dir, "root.erofs")
-	command(t, "mkfs.erofs", "--quiet", "--all-root", root, guestRoot(t, program))
-	initrd, config := guestInitrd(t, kernel, program)
-	console := filepath.Join(dir, "console")
+	initrd, config := guestInitrd(t, kernel, program, orders)
+	file := filepath.Join(t.TempDir(), "console")
 	vm, err := launch.Start(t.Context(), launch.Config{
 		Firmware: firmware, Kernel: kernel.Image, Initrd: initrd, Root: root,
 		CommandLine: image.CommandLine{Config: config, Root: image.SHA256{1}}.String(),
 		// One CPU: the emulator of older QEMU lets a second one stumble over code that the kernel patches ("Oops: int3").
-		MemoryMiB: 1536, CPUs: 1, Acceleration: launch.Auto, Console: console,
+		MemoryMiB: m.memory, CPUs: 1, Acceleration: launch.Auto, Console: file,
 		NewProcessor: func([48]byte) (launch.Processor, error) { return silent{}, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		said, err := os.ReadFile(console)
-		if err != nil || !strings.Contains(string(said), "\n"+guestOK) {
-			t.Errorf("the guest's tests failed (%v):\n%s", err, said)
-			return
-		}
-		t.Logf("%s on %s:\n%s", kernel.Version, vm.Acceleration(), said)
-	})
-	return vm
+	select {
+	case <-vm.Done():
+	case <-time.After(m.time):
+		t.Errorf("the VM %s did not end in time", m.name)
+	case <-t.Context().Done():
+	}
+	vm.Kill()
+	_ = vm.Wait()
+	said, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keep := os.Getenv("KETTLE_TEST_CONSOLES"); keep != "" { // for looking at
+		_ = os.WriteFile(filepath.Join(keep, m.name+".log"), said, 0o600)
+	}
+	return string(said)
 }
 
 // need skips when err says what is missing, unless the machine must have it.
@@ -94,18 +167,6 @@ func need(t *testing.T, err error) {
 	}
 }
 
-// command runs a tool for static programs.
-func command(t *testing.T, name string, args ...string) {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	need(t, err)
-	cmd := exec.CommandContext(t.Context(), path, args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", name, err, out)
-	}
-}
-
 // silent is a secure processor that nobody asks.
 type silent struct{}
 
@@ -114,14 +175,17 @@ func (silent) Serve(_ context.Context, stream io.ReadWriter) error {
 	return err
 }
 
-func guestInitrd(t *testing.T, kernel *build.Kernel, program string) (string, image.SHA256) {
+func guestInitrd(t *testing.T, kernel *build.Kernel, program string, orders []string) (string, image.SHA256) {
 	t.Helper()
 	config := t.TempDir()
-	if err := os.WriteFile(filepath.Join(config, "config.yaml"), []byte("{}\n"), 0o600); err != nil {
+	text := strings.Join(orders, "\n") + "\n"
+	if err := os.WriteFile(filepath.Join(config, "config.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	digest, err := build.WriteInitrd(t.Context(), &b, build.Initrd{Init: program, Config: config, Modules: kernel.Modules})
+	digest, err := build.WriteInitrd(t.Context(), &b, build.Initrd{
+		Init: program, Config: config, Modules: kernel.Modules, Profile: build.Docker,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,62 +196,10 @@ func guestInitrd(t *testing.T, kernel *build.Kernel, program string) (string, im
 	return name, digest
 }
 
-// guestRoot makes a root like the image's: crun and its libraries, an init, and the test program three times: as the
-// runner program, to be run by root through its set-user-ID bit, and as what only root may read.
-func guestRoot(t *testing.T, program string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for _, d := range []string{"proc", "sys", "dev", "run", "scratch", "tmp", "var/tmp", "home", "etc", "root"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(dir, "etc/passwd"), []byte("root:x:0:0::/root:/bin/false\nrunner:x:1001:1001::/home/runner:/bin/false\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"crun", "catatonit"} {
-		path, err := exec.LookPath(name)
-		need(t, err)
-		install(t, path, filepath.Join(dir, "usr/bin", name), 0o755)
-		for _, lib := range libraries(t, path) {
-			install(t, lib, filepath.Join(dir, lib), 0o755)
-		}
-	}
-	install(t, program, filepath.Join(dir, "usr/lib/kettle/runner/bin/Runner.Listener"), 0o755)
-	install(t, program, filepath.Join(dir, "usr/bin/as-root"), 0o755|os.ModeSetuid)
-	return dir
-}
-
-// libraries lists what the dynamic linker would load.
-func libraries(t *testing.T, program string) []string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "ldd", program).Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return nil // static
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var libs []string
-	for word := range strings.FieldsSeq(string(out)) {
-		if strings.HasPrefix(word, "/") {
-			libs = append(libs, word)
-		}
-	}
-	return libs
-}
-
-func install(t *testing.T, from, to string, mode os.FileMode) {
-	t.Helper()
-	data, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.WriteFile(to, data, 0o755), os.Chmod(to, mode)); err != nil {
-		t.Fatal(err)
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	parts := split("boot\n=== RUN   TestA\n=== RUN   TestA/b\r\n    a.go: said\n--- PASS: TestA (0.1s)\n=== RUN   TestB\n--- FAIL: TestB (0s)\nover\n")
+	if len(parts) != 3 || !strings.Contains(parts["TestA"], "said") || !strings.HasSuffix(parts["TestB"], "over\n") {
+		t.Errorf("got %q", parts)
 	}
 }

@@ -26,6 +26,8 @@ type demo struct {
 	work   string // what a person would have in front of them
 	screen *screen
 	out    io.Writer
+
+	attacked bool // whether a hostile job runs as well
 }
 
 func newDemo(dir string) (*demo, error) {
@@ -83,6 +85,11 @@ func (d *demo) play(ctx context.Context) (string, error) {
 	shown := d.session(s)
 	for _, part := range []func(context.Context, *session) error{d.accept, d.tamper, d.refuse} {
 		if err := part(ctx, shown); err != nil {
+			return "", err
+		}
+	}
+	if d.attacked {
+		if err := d.hostile(ctx, w, s, m); err != nil {
 			return "", err
 		}
 	}

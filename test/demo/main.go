@@ -36,12 +36,13 @@ func exitCode(err error) int {
 	return 1
 }
 
-var errUsage = errors.New("usage: demo [--check README] [--dir DIR]")
+var errUsage = errors.New("usage: demo [--check README] [--hostile] [--dir DIR]")
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	check := flags.String("check", "", "compare the session with the one in this `README`, and fail when it differs")
 	update := flags.String("update", "", "write the session into this `README`")
+	hostile := flags.Bool("hostile", false, "also run a job that attacks its runner, and fail when an attack succeeds")
 	dir := flags.String("dir", "", "keep everything in this `folder` (default: below the user's cache)")
 	flags.Usage = func() {
 		fmt.Fprintln(flags.Output(), "Runs one attested job on this machine and verifies what it made.\n\nFlags:")
@@ -57,6 +58,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	d.attacked = *hostile
 	session, err := d.play(ctx)
 	if err != nil {
 		return err

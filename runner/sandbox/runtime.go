@@ -18,17 +18,23 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// crun drives the container runtime for one container.
-type crun struct {
+// ociRuntime drives one container runtime for one container. Deleting it is not among the commands: kettled kills the
+// processes, removes the cgroup and the runtime's state itself, within a bound that a job cannot stretch.
+type ociRuntime struct {
+	kind    string // crun or runc
+	version string
 	program string
 	root    string // its state, private
 	id      string
 }
 
+// String names the runtime for the statement.
+func (r ociRuntime) String() string { return r.kind + " " + r.version }
+
 // create makes the container, whose first process gets output as stdout and stderr, and returns that process's id.
-func (c crun) create(ctx context.Context, bundle string, output *os.File) (int, error) {
+func (r ociRuntime) create(ctx context.Context, bundle string, output *os.File) (int, error) {
 	pidFile := filepath.Join(bundle, "pid")
-	if err := c.run(ctx, output, "create", "--bundle", bundle, "--pid-file", pidFile, c.id); err != nil {
+	if err := r.run(ctx, output, "create", "--bundle", bundle, "--pid-file", pidFile, r.id); err != nil {
 		return 0, err
 	}
 	raw, err := os.ReadFile(pidFile) //nolint:gosec // a file of our own folder.
@@ -43,24 +49,37 @@ func (c crun) create(ctx context.Context, bundle string, output *os.File) (int, 
 }
 
 // disown replaces the copy of the configuration that crun has made for its later commands, and which they need, by one
-// without the caller's variables. The first process does not read it: it has its own from before it was copied.
-func (c crun) disown(spec *specs.Spec) error {
-	file := filepath.Join(c.root, c.id, "config.json")
+// without the caller's variables. The first process does not read it: it has its own from before it was copied. runc
+// keeps none.
+func (r ociRuntime) disown(spec *specs.Spec) error {
+	file := filepath.Join(r.root, r.id, "config.json")
 	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
-		return nil // a crun that keeps none
+		return nil
 	}
 	return writeSpec(file, spec)
 }
 
-func (c crun) start(ctx context.Context) error { return c.run(ctx, nil, "start", c.id) }
+func (r ociRuntime) start(ctx context.Context) error { return r.run(ctx, nil, "start", r.id) }
 
-func (c crun) remove(ctx context.Context) error { return c.run(ctx, nil, "delete", "--force", c.id) }
+func (r ociRuntime) remove(ctx context.Context) error {
+	return r.run(ctx, nil, "delete", "--force", r.id)
+}
 
-// run executes one command. crun writes its errors into a file of their own, since stderr is the container's.
-func (c crun) run(ctx context.Context, output *os.File, command string, args ...string) error {
-	logFile := filepath.Join(c.root, "log-"+command)
-	full := append([]string{"--root", c.root, "--cgroup-manager", "cgroupfs", "--log", "file:" + logFile, "--log-format", "json", command}, args...)
-	cmd := exec.CommandContext(ctx, c.program, full...) //nolint:gosec // the path is part of the measured configuration.
+// arguments come before every command. Both runtimes write errors into a file of their own, since stderr is the
+// container's, and drive the cgroup file system themselves: crun has to be told.
+func (r ociRuntime) arguments(logFile string) []string {
+	args := []string{"--root", r.root, "--log-format", "json", "--log"}
+	if r.kind == crunKind {
+		return append(args, "file:"+logFile, "--cgroup-manager", "cgroupfs")
+	}
+	return append(args, logFile)
+}
+
+// run executes one command.
+func (r ociRuntime) run(ctx context.Context, output *os.File, command string, args ...string) error {
+	logFile := filepath.Join(r.root, "log-"+command)
+	full := append(append(r.arguments(logFile), command), args...)
+	cmd := exec.CommandContext(ctx, r.program, full...) //nolint:gosec // the path is part of the measured configuration.
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	var own bytes.Buffer
 	if output != nil {
@@ -70,12 +89,12 @@ func (c crun) run(ctx context.Context, output *os.File, command string, args ...
 	}
 	if err := cmd.Run(); err != nil {
 		said := errors.Join(messages(logFile), trimmed(own.String()))
-		return fmt.Errorf("running crun %s: %w", command, errors.Join(err, said))
+		return fmt.Errorf("running %s %s: %w", r.kind, command, errors.Join(err, said))
 	}
 	return nil
 }
 
-// messages turns crun's log, one JSON object a line with a "msg", into one error.
+// messages turns a runtime's log, one JSON object a line with a "msg", into one error.
 func messages(logFile string) error {
 	f, err := os.Open(logFile) //nolint:gosec // a file of our own folder.
 	if errors.Is(err, os.ErrNotExist) {
