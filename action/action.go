@@ -5,7 +5,8 @@
 // It turns inputs, which come by environment variables, into one request at kettled's door, and the reply into outputs,
 // a step summary and annotations. Guarantees: a refusal is an error and leaves no output behind; no text of the job's
 // choice can break the summary's Markdown or forge a workflow command; the answer of GitHub's attestations API is always
-// shown; nothing secret is printed.
+// shown; nothing secret is printed. What a job leaves in the environment for the step that attests can make it fail or
+// say something untrue; it cannot make kettled attest what does not stand in a file.
 //
 // It runs in the sandbox, so whoever controls the job controls it: it holds no key, decides nothing, and nothing that it
 // says is believed. Only the job's own github-token passes through it, to GitHub. It is the only importer of
@@ -115,6 +116,8 @@ func flags(args []string) (path string, rest []string, help bool, err error) {
 		case a == "--door" && i+1 < len(args):
 			i++
 			path = args[i]
+		case a == "--script" && i+1 < len(args):
+			i++ // the runner names the file with the step's text, as for a shell; there is nothing to read in it
 		case strings.HasPrefix(a, "-"):
 			return path, nil, false, usagef("%.64q is no flag: --door and --help are", a)
 		default:
@@ -191,5 +194,12 @@ func title(err error) string {
 	return "Attestation failed"
 }
 
-// oneLine makes text of foreign origin printable in one line.
-func oneLine(s string) string { return printable(strings.Join(strings.Fields(s), " ")) }
+// oneLine makes text of foreign origin printable in one line, and takes the form of a workflow command from it: "##["
+// begins one anywhere in a line, "::" at its beginning (ActionCommand.cs).
+func oneLine(s string) string {
+	s = strings.ReplaceAll(printable(strings.Join(strings.Fields(s), " ")), "##[", "##\u00a0[")
+	if strings.HasPrefix(s, "::") {
+		return ":\u00a0" + s[1:]
+	}
+	return s
+}

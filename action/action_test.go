@@ -8,10 +8,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner/door"
 )
@@ -62,7 +64,8 @@ func checkSummary(t *testing.T, text string) {
 	}
 }
 
-func TestSummaryKeepsHostileNamesInside(t *testing.T) {
+// TestAttackSummary attests files with hostile names: whatever they are called, they stay in their cells.
+func TestAttackSummary(t *testing.T) {
 	t.Parallel()
 	for _, name := range hostile() {
 		r := reply(name)
@@ -70,8 +73,35 @@ func TestSummaryKeepsHostileNamesInside(t *testing.T) {
 		text := summary(r, storage{reason: name})
 		checkSummary(t, text)
 		tables, _, _ := strings.Cut(text, "```mermaid") // a diagram links nothing
-		if strings.Contains(tables, "evil.test") || strings.ContainsAny(text, "\u202e\x1b") {
+		if strings.Contains(tables, "evil.test") || strings.ContainsAny(text, "\u202e\x1b") ||
+			strings.Contains(text, "&#8238;") || strings.Contains(text, "&#27;") { // a reference to a sign is that sign to a browser
 			t.Errorf("%q got through", name)
+		}
+	}
+}
+
+// TestAttackLog has errors and answers that hold foreign text printed by a step. None of it is a workflow command, moves
+// the cursor, or makes a line of its own.
+func TestAttackLog(t *testing.T) {
+	t.Parallel()
+	hostile := append(hostile(),
+		"##[add-path]/evil", "x ##[set-output name=a]b", "###[error]x", "::add-mask::a", "  ::set-output name=a::b", "\n::error::x", "%0A::error::x",
+		"\r::warning::x", "a\u2028::error::x", "::stop-commands::x")
+	for _, text := range hostile {
+		refused := &refusal.Refusal{Link: "outputs", Code: refusal.Policy, Want: text, Got: text, Next: text}
+		var out strings.Builder
+		p := &Program{Out: &out, Getenv: func(name string) string { return map[string]string{"GITHUB_ACTIONS": "true"}[name] }}
+		p.say("%s", text)
+		_ = p.Run(t.Context(), []string{text})
+		p.workflow().Errorf("%s", oneLine(explain(refused)))
+		for _, line := range strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n") {
+			command := strings.HasPrefix(line, "::error")
+			if !command && (strings.HasPrefix(strings.TrimSpace(line), "::") || strings.Contains(line, "##[")) || strings.ContainsFunc(line, unicode.IsControl) {
+				t.Errorf("%q printed the line %q", text, line)
+			}
+		}
+		if n := strings.Count(out.String(), "\n"); n != 3 {
+			t.Errorf("%q printed %d lines", text, n)
 		}
 	}
 }
@@ -199,12 +229,14 @@ func TestMetadata(t *testing.T) {
 	if err := yaml.Unmarshal(raw, &meta); err != nil {
 		t.Fatal(err)
 	}
-	if meta.Runs.Using != "composite" || len(meta.Runs.Steps) != 1 || meta.Branding["icon"] == "" {
+	if meta.Runs.Using != "composite" || len(meta.Runs.Steps) != 2 || meta.Branding["icon"] == "" {
 		t.Fatalf("got %+v", meta)
 	}
-	step := meta.Runs.Steps[0]
-	if step.Uses != "" || strings.Contains(step.Run, "${{") || !strings.Contains(step.Run, "exec /usr/lib/kettle/kettle-action attest") ||
-		!strings.Contains(step.Run, "if [ ! -x /usr/lib/kettle/kettle-action ]") {
+	check, step := meta.Runs.Steps[0], meta.Runs.Steps[1]
+	if check.Uses != "" || len(check.Env) != 0 || strings.Contains(check.Run, "${{") || !strings.Contains(check.Run, "if [ ! -x /usr/lib/kettle/kettle-action ]") {
+		t.Errorf("a shell that earlier steps can poison does more than look: %+v", check)
+	}
+	if step.Uses != "" || step.Shell != "/usr/lib/kettle/kettle-action attest --script {0}" || strings.Contains(step.Run, "${{") {
 		t.Errorf("step %+v", step)
 	}
 	for input := range meta.Inputs {

@@ -25,6 +25,9 @@ func (p *Program) attest(ctx context.Context, d door.Client) error {
 		return err
 	}
 	defer cleanUp()
+	if request, err = outside(ctx, d, request); err != nil {
+		return err
+	}
 	reply, err := d.Attest(ctx, request)
 	if err != nil {
 		return err

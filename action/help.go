@@ -14,6 +14,7 @@ Usage:
 
 Flags:
   --door PATH              kettled's socket (default /run/kettle/door.sock)
+  --script FILE            ignored; lets a step name this program as its shell
   --help                   this text
 
 attest reads its inputs from the environment, as action.yml sets them. Exactly one of the first three, or the runner's
@@ -29,6 +30,9 @@ list of artifacts when there is none:
 and GITHUB_WORKSPACE, where relative paths start.
 
 Outputs (in $GITHUB_OUTPUT): bundle-path, statement-path, checksums, attestation-id.
+
+In a job with container:, the container needs the volumes /run/kettle:/run/kettle and /usr/lib/kettle:/usr/lib/kettle:ro,
+and attests what lies below the workspace.
 
 Example, in a workflow:
   jobs:

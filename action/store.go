@@ -100,7 +100,10 @@ var attestationID = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
 func (p *Program) send(req *http.Request) (string, error) {
 	client := p.Client
 	if client == nil {
-		client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		client = &http.Client{
+			Transport:     &http.Transport{TLSHandshakeTimeout: uploadTimeout}, // no proxy: a step may have left one in the environment
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
 		defer client.CloseIdleConnections()
 	}
 	resp, err := client.Do(req)

@@ -108,6 +108,7 @@ type Status struct {
 	Runner    string
 	Platform  string
 	BuildID   string
+	Workspace string // of the job, inside the sandbox
 	Responses int
 }
 

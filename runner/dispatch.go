@@ -36,7 +36,7 @@ func (a *Agent) dispatch(ctx context.Context, reg Registration, claims Claims) e
 		return err
 	}
 	a.ports.Gate.Dispatched()
-	a.note(func(s *Status) { s.BuildID = a.env.buildID })
+	a.note(func(s *Status) { s.BuildID, s.Workspace = a.env.buildID, a.env.job.Workspace })
 	return a.journal.Enter(Running, a.env.buildID)
 }
 

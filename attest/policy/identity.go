@@ -15,7 +15,7 @@ import (
 	"github.com/kettle/attest/attest/statement"
 )
 
-// forkSuffix is written after an event's name to accept pull requests whose code comes from another repository.
+// forkSuffix is written after an event's name to accept jobs whose code may come from another repository.
 const forkSuffix = ":fork"
 
 // identity says which jobs are meant: the section jobs, and the same fields in the section artifacts.
@@ -122,10 +122,12 @@ func (i *identity) allow(section string, f statement.Facts) error {
 	return errors.Join(errs...)
 }
 
-// eventOf names the event as a policy has to write it. A pull request counts as coming from a fork unless GitHub says
-// that its head is in the same repository: code of strangers runs only where the policy says so in words.
+// eventOf names the event as a policy has to write it. Pull requests, and what runs after another workflow, count as
+// coming from a fork unless the facts say that the proposed code is in the same repository; every other event does when
+// they say that it is in another one. Code of strangers runs only where the policy says so in words.
 func eventOf(f statement.Facts) string {
-	if strings.HasPrefix(f.Event, "pull_request") && f.HeadRepositoryID != f.RepositoryID {
+	own := f.HeadRepositoryID == f.RepositoryID
+	if !own && (f.HeadRepositoryID != "" || strings.HasPrefix(f.Event, "pull_request") || f.Event == "workflow_run") {
 		return f.Event + forkSuffix
 	}
 	return f.Event

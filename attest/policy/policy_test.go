@@ -275,7 +275,6 @@ func TestParseRefuses(t *testing.T) {
 		"no list":             {change("  events: [push]\n", ""), "artifacts.events is missing"},
 		"any event":           {change("events: [push]", "events: any"), "want a list"},
 		"event glob":          {change("events: [push]", "events: [p*]"), "name of an event"},
-		"fork of push":        {change("events: [push]", "events: ['push:fork']"), "forks"},
 		"any platform":        {change("platforms: [snp]", "platforms: any"), "want a list"},
 		"any builder":         {change("builders: [https://github.com/kettle/attest/builders/snp/default/v1]", "builders: any"), "want a list"},
 		"builder glob":        {change("snp/default/v1]", "*]"), "exact name"},

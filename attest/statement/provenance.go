@@ -39,6 +39,22 @@ type ExternalParameters struct {
 	RunsOn    []string          `json:"runsOn,omitempty"`
 	Payload   *EventPayload     `json:"eventPayload,omitempty"`
 	SecretsOf []string          `json:"secretNames,omitempty"` // names only, never values
+	Debug     bool              `json:"debug,omitempty"`       // debug logging, which steps can see
+
+	Container *Container           `json:"container,omitempty"` // that the steps run in
+	Services  map[string]Container `json:"services,omitempty"`  // that run beside them, by their network names
+}
+
+// Container is a container of the job as the workflow writes it: an expression stands as ${{ … }}. What a registry is
+// asked with is never in it.
+type Container struct {
+	Image      string   `json:"image"`
+	Options    string   `json:"options,omitempty"`
+	Env        []string `json:"env,omitempty"` // names only: values may be made of secrets
+	Ports      []string `json:"ports,omitempty"`
+	Volumes    []string `json:"volumes,omitempty"`
+	Entrypoint string   `json:"entrypoint,omitempty"`
+	Command    string   `json:"command,omitempty"`
 }
 
 // Workflow has the same shape as in GitHub's own build type, so policies written for that read it.

@@ -112,7 +112,7 @@ type Facts struct {
 	Ref               string         `json:"ref"`
 	SHA               string         `json:"sha"`
 	Event             string         `json:"event"`
-	HeadRepositoryID  string         `json:"headRepositoryId,omitempty"` // pull requests: the repository their code comes from
+	HeadRepositoryID  string         `json:"headRepositoryId,omitempty"` // where the code comes from, when the event can bring it from another repository
 	RunnerID          string         `json:"runnerId"`
 	RunnerName        string         `json:"runnerName"`
 	JobWorkflowRef    string         `json:"jobWorkflowRef,omitempty"`

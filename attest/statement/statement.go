@@ -19,11 +19,10 @@ import (
 	"io"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/internal/strict"
 )
 
 // The types of statement and predicate that this package knows.
@@ -117,11 +116,8 @@ func parse(payload []byte, predicateType string, predicate any) ([]Subject, erro
 	if len(payload) > MaxPayload {
 		return nil, malformed(fmt.Sprintf("a statement of at most %d bytes", MaxPayload), fmt.Sprintf("%d bytes", len(payload)))
 	}
-	if !utf8.Valid(payload) {
-		return nil, malformed("JSON in UTF-8", "invalid UTF-8")
-	}
-	if err := uniqueKeys(payload); err != nil {
-		return nil, err
+	if err := strict.Unique(payload); err != nil {
+		return nil, malformed("one JSON value in which every key stands once", "another: "+shape(err)).Because(err)
 	}
 	var h header
 	if err := decode(payload, &h); err != nil {
@@ -201,64 +197,6 @@ func shape(err error) string {
 		s = s[:120] + "…"
 	}
 	return s
-}
-
-// uniqueKeys walks all of b and refuses a key that stands twice in one object, also when only its case differs:
-// encoding/json matches keys under Unicode case folding, so the second would win unseen.
-func uniqueKeys(b []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	type frame struct {
-		object bool
-		key    bool // the next string is a key
-		seen   map[string]bool
-	}
-	var stack []frame
-	for {
-		t, err := dec.Token()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return malformed("JSON", "broken JSON").Because(err)
-		}
-		top := len(stack) - 1
-		switch d, isDelim := t.(json.Delim); {
-		case isDelim && (d == '{' || d == '['):
-			if top >= 0 {
-				stack[top].key = stack[top].object
-			}
-			if len(stack) == 64 {
-				return malformed("JSON nested at most 64 deep", "deeper")
-			}
-			stack = append(stack, frame{object: d == '{', key: d == '{', seen: map[string]bool{}})
-		case isDelim:
-			stack = stack[:top]
-		case top >= 0 && stack[top].key:
-			key, _ := t.(string)
-			folded := fold(key)
-			if stack[top].seen[folded] {
-				return malformed("each key once in its object", fmt.Sprintf("%q twice", key))
-			}
-			stack[top].seen[folded] = true
-			stack[top].key = false
-		case top >= 0:
-			stack[top].key = stack[top].object
-		}
-	}
-}
-
-// fold gives the same text for all keys that encoding/json takes for one: the smallest rune of each orbit of
-// [unicode.SimpleFold]. Lower case alone would let "\u017fubject", with a long s, stand beside "subject".
-func fold(key string) string {
-	return strings.Map(func(r rune) rune {
-		for {
-			next := unicode.SimpleFold(r)
-			if next <= r {
-				return next
-			}
-			r = next
-		}
-	}, key)
 }
 
 // seconds cuts a time to whole seconds in UTC, the form of every time in a statement.

@@ -72,6 +72,9 @@ func (c *claims) check(want Want, at time.Time) error {
 			add(refusal.Identity, e.name, e.want, e.got)
 		}
 	}
+	if c.Environment != "" { // no fact: jobs with a deployment environment are not taken
+		add(refusal.Identity, "environment", "", c.Environment)
+	}
 	// Path and ref may each hold an @, so the claim is compared whole and never split.
 	if workflow := f.Repository + "/" + f.WorkflowPath + "@" + f.Ref; c.WorkflowRef != workflow {
 		add(refusal.Identity, "workflow_ref", workflow, c.WorkflowRef)

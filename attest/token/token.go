@@ -18,6 +18,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -36,6 +37,7 @@ const (
 )
 
 const (
+	compact    = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_." // of RFC 7515, section 7.1
 	link       = "token"
 	minRSABits = 2048
 	selfHosted = "self-hosted"
@@ -85,6 +87,7 @@ type claims struct {
 	JobWorkflowRef    string `json:"job_workflow_ref"`
 	JobWorkflowSHA    string `json:"job_workflow_sha"`
 	ActorID           string `json:"actor_id"`
+	Environment       string `json:"environment"`
 }
 
 // Verify checks a token's signature and every claim at the time at, which is the time of dispatch.
@@ -94,6 +97,9 @@ func Verify(raw string, keys *Keys, want Want, at time.Time) (Claims, error) {
 	}
 	if len(raw) > MaxToken {
 		return Claims{}, malformed(fmt.Sprintf("a token of at most %d bytes", MaxToken), fmt.Sprintf("%d bytes", len(raw)))
+	}
+	if strings.Trim(raw, compact) != "" { // base64 decoders pass over ends of lines
+		return Claims{}, malformed("a compact JWT", "other characters")
 	}
 	parsed, err := jwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {

@@ -3,20 +3,18 @@
 package token
 
 import (
-	"bytes"
 	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/internal/strict"
 )
 
 // Schema names the shape of a trust file.
@@ -69,7 +67,7 @@ type issuerJSON struct {
 // Every field is required; unknown and repeated keys are errors. Errors match [ErrInvalidTrust].
 func ParseTrust(b []byte) (*Trust, error) {
 	var f trustJSON
-	if err := strict(b, &f); err != nil {
+	if err := decode(b, &f); err != nil {
 		return nil, err
 	}
 	if f.Schema != Schema {
@@ -153,8 +151,8 @@ func ParseKeys(jwks []byte) (*Keys, error) {
 	if len(jwks) > MaxTrust {
 		return nil, invalid("a key set of %d bytes, at most %d are read", len(jwks), MaxTrust)
 	}
-	if err := uniqueKeys(jwks); err != nil {
-		return nil, err
+	if err := strict.Unique(jwks); err != nil {
+		return nil, invalid("jwks: %w", err)
 	}
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal(jwks, &set); err != nil {
@@ -179,77 +177,15 @@ func ParseKeys(jwks []byte) (*Keys, error) {
 	return k, nil
 }
 
-// strict decodes one JSON value of a closed shape.
-func strict(b []byte, v any) error {
+// decode reads one JSON value of a closed shape.
+func decode(b []byte, v any) error {
 	if len(b) > MaxTrust {
 		return invalid("%d bytes, at most %d are read", len(b), MaxTrust)
 	}
-	if err := uniqueKeys(b); err != nil {
-		return err
-	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
+	if err := strict.Decode(b, v); err != nil {
 		return invalid("%w", err)
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return invalid("data after the object")
-	}
 	return nil
-}
-
-// uniqueKeys refuses a key that stands twice in one object, also when only its case differs.
-func uniqueKeys(b []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	var walk func(depth int) error
-	walk = func(depth int) error {
-		t, err := dec.Token()
-		if err != nil {
-			return invalid("%w", err)
-		}
-		open, ok := t.(json.Delim)
-		if !ok {
-			return nil
-		}
-		if depth > 16 {
-			return invalid("nested deeper than 16")
-		}
-		seen := map[string]bool{}
-		for dec.More() {
-			if open == '{' {
-				t, err := dec.Token()
-				if err != nil {
-					return invalid("%w", err)
-				}
-				key, _ := t.(string)
-				if key = fold(key); seen[key] {
-					return invalid("key %q stands there twice", clip(key))
-				}
-				seen[key] = true
-			}
-			if err := walk(depth + 1); err != nil {
-				return err
-			}
-		}
-		if _, err := dec.Token(); err != nil { // the closing delimiter
-			return invalid("%w", err)
-		}
-		return nil
-	}
-	return walk(0)
-}
-
-// fold gives the same text for all keys that encoding/json takes for one.
-func fold(key string) string {
-	return strings.Map(func(r rune) rune {
-		for {
-			next := unicode.SimpleFold(r)
-			if next <= r {
-				return next
-			}
-			r = next
-		}
-	}, key)
 }
 
 func invalid(format string, args ...any) error {

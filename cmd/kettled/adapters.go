@@ -83,7 +83,8 @@ func newIdentifier(m *measured, client *github.Client, home string) (runner.Iden
 	}
 	return job.New(job.Config{
 		Server: c.URL, Target: c.Target, Issuer: c.Issuer, API: client, Tokens: tokens, Now: time.Now,
-		OpenLog: func(context.Context) (io.ReadCloser, error) { return openWorkerLog(home) },
+		Containers: sandbox.Profile(m.config.Sandbox.Profile) == sandbox.Docker,
+		OpenLog:    func(context.Context) (io.ReadCloser, error) { return openWorkerLog(home) },
 	})
 }
 

@@ -74,7 +74,7 @@ func (d doorman) Attest(ctx context.Context, a door.Attest) (door.Attested, erro
 func (d doorman) Status(context.Context) (door.Status, error) {
 	s := d.agent.Status()
 	return door.Status{
-		Phase: string(d.agent.Phase()), Platform: s.Platform, Runner: s.Runner, BuildID: s.BuildID, Responses: s.Responses,
+		Phase: string(d.agent.Phase()), Platform: s.Platform, Runner: s.Runner, BuildID: s.BuildID, Workspace: s.Workspace, Responses: s.Responses,
 	}, nil
 }
 

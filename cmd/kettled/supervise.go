@@ -14,10 +14,10 @@ import (
 
 	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/internal/secret"
+	"github.com/kettle/attest/internal/strict"
 	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/boot"
 	"github.com/kettle/attest/runner/channel"
-	"github.com/kettle/attest/runner/door/strict"
 	"github.com/kettle/attest/runner/github"
 )
 

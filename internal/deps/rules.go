@@ -9,6 +9,7 @@ func Order() []string {
 		"internal/deps",
 		"internal/mutant",
 		"internal/secret",
+		"internal/strict",
 		"attest/refusal",
 		"attest/binding",
 		"attest/evidence",
@@ -163,9 +164,9 @@ func BarePackages() []Bare {
 		{Folder: "attest/binding", Also: []string{"attest/refusal"}, Reason: "the 64 bytes are so important that nothing else may change them"},
 		{
 			Folder: "runner/door",
-			Also:   []string{"attest/refusal", "internal/secret", "runner/door/strict"},
+			Also:   []string{"attest/refusal", "internal/secret", "internal/strict"},
 			Reason: "the sandbox's side of it is linked into the program that the job can read",
 		},
-		{Folder: "runner/door/strict", Reason: "it reads what a hostile job wrote"},
+		{Folder: "internal/strict", Reason: "it reads what a hostile job wrote"},
 	}
 }

@@ -26,6 +26,8 @@ func (s *Server) message(j *job) *jobmessage.Message {
 		BillingOwnerID:       billing(r.repo),
 		FileTable:            []string{r.def.Path},
 		Dependencies:         []string{},
+		JobContainer:         j.def.Container,
+		JobServiceContainers: j.def.Services,
 		JobOutputs:           j.def.Outputs,
 		EnvironmentVariables: slices.Concat([]*jobmessage.Token{}, j.def.Env),
 		Defaults:             slices.Concat([]*jobmessage.Token{}, j.def.Defaults),

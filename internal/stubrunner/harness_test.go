@@ -21,7 +21,8 @@ import (
 	"github.com/kettle/attest/internal/fakegithub"
 	"github.com/kettle/attest/internal/secret"
 
-	// What the program under test is built from, so that a change of it runs these tests again.
+	// What the programs under test are built from, so that a change of them runs these tests again.
+	_ "github.com/kettle/attest/action"
 	_ "github.com/kettle/attest/internal/stubrunner/listener"
 	_ "github.com/kettle/attest/internal/stubrunner/worker"
 )
@@ -51,8 +52,10 @@ var build = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := build(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	for _, made := range []func() (string, error){build, buildAction} {
+		if path, err := made(); err == nil {
+			_ = os.RemoveAll(filepath.Dir(path))
+		}
 	}
 	os.Exit(code)
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/internal/secret"
-	"github.com/kettle/attest/runner/door/strict"
+	"github.com/kettle/attest/internal/strict"
 	"github.com/kettle/attest/runner/job/pinned"
 )
 

@@ -4,7 +4,7 @@
 //
 // Syntax is judged by actionlint; every expression is parsed, none is evaluated: the runner evaluates them, as with the
 // real service, so they leave here as expression tokens. What the service itself would have to evaluate or expand
-// (matrix, containers, reusable workflows, job conditions, environments, expressions in runs-on) is refused by name with an
+// (matrix, reusable workflows, job conditions, environments, expressions in runs-on) is refused by name with an
 // [UnsupportedError], never ignored; only concurrency and run-name have no effect. The package trusts nothing in the file.
 package workflow
 
@@ -54,6 +54,8 @@ type Job struct {
 	Env            []*jobmessage.Token
 	Defaults       []*jobmessage.Token
 	Outputs        *jobmessage.Token
+	Container      *jobmessage.Token // as written; the runner evaluates it
+	Services       *jobmessage.Token
 	Steps          []jobmessage.Step // without identifiers
 }
 
@@ -158,9 +160,11 @@ func readJob(j *actionlint.Job, node *yaml.Node, base layer) (Job, error) {
 	}
 	job.Env = append(append(job.Env, base.env...), own.env...)
 	job.Defaults = append(append(job.Defaults, base.defaults...), own.defaults...)
-	if n := child(node, "outputs"); n != nil {
-		if job.Outputs, err = token(n); err != nil {
-			return Job{}, fmt.Errorf("outputs: %w", err)
+	for name, into := range map[string]**jobmessage.Token{"outputs": &job.Outputs, "container": &job.Container, "services": &job.Services} {
+		if n := child(node, name); n != nil {
+			if *into, err = token(n); err != nil {
+				return Job{}, fmt.Errorf("%s: %w", name, err)
+			}
 		}
 	}
 	job.Steps, err = steps(child(node, "steps"))
@@ -171,7 +175,7 @@ func readJob(j *actionlint.Job, node *yaml.Node, base layer) (Job, error) {
 func unsupported(node *yaml.Node) error {
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		switch k := node.Content[i]; k.Value {
-		case "strategy", "container", "services", "uses", "if", "environment", "continue-on-error", "snapshot":
+		case "strategy", "uses", "if", "environment", "continue-on-error", "snapshot":
 			return &UnsupportedError{"jobs.<job>." + k.Value, k.Line}
 		}
 	}

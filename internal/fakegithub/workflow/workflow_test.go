@@ -228,8 +228,6 @@ func TestRefused(t *testing.T) {
 	}
 	unsupported := map[string]string{
 		"matrix":             job("strategy: {matrix: {x: [1]}}\nsteps: [{run: a}]"),
-		"container":          job("container: alpine\nsteps: [{run: a}]"),
-		"services":           job("services: {db: {image: x}}\nsteps: [{run: a}]"),
 		"reusable workflow":  "on: push\njobs: {a: {uses: ./.github/workflows/y.yml}}",
 		"job condition":      job("if: github.ref == 'x'\nsteps: [{run: a}]"),
 		"environment":        job("environment: prod\nsteps: [{run: a}]"),

@@ -49,9 +49,6 @@ func (j *Job) prepare(ctx context.Context, f *frame) error {
 	}
 	j.buildContexts()
 	f.github = j.github()
-	if !j.message.Container.Absent() || !j.message.Services.Absent() {
-		return ErrContainer
-	}
 	if err := j.evaluateEnv(f); err != nil {
 		return fmt.Errorf("evaluating env: %w", err)
 	}
@@ -230,10 +227,13 @@ func (j *Job) download(ctx context.Context, f *frame) error {
 	return j.fetcher.Prepare(ctx, j.message.Steps)
 }
 
-// fillQueue puts the started hook first, then the steps; the completed hook comes last of all.
+// fillQueue puts the started hook first, then the containers and the steps; the completed hook comes last of all.
 func (j *Job) fillQueue() {
 	if path := j.environ["ACTIONS_RUNNER_HOOK_JOB_STARTED"]; path != "" {
 		j.queue = append(j.queue, &task{name: "Set up runner", condition: "always()", hook: &hook{path: path, started: true}})
+	}
+	if !j.message.Container.Absent() || !j.message.Services.Absent() {
+		j.queue = append(j.queue, &task{name: "Initialize containers", condition: "success()"})
 	}
 	for i := range j.message.Steps {
 		step := &j.message.Steps[i]

@@ -13,7 +13,7 @@ import (
 	"github.com/kettle/attest/internal/stubrunner/service"
 )
 
-// task is one entry of the job's queue: a step of the workflow or a hook.
+// task is one entry of the job's queue: a step of the workflow or a hook; with neither, the start of the job's containers.
 type task struct {
 	name      string
 	condition string
@@ -130,6 +130,9 @@ func (f *frame) runBody(ctx context.Context, t *task) error {
 	if t.hook != nil {
 		return t.hook.run(ctx, f)
 	}
+	if t.step == nil {
+		return ErrContainer
+	}
 	return f.runStep(ctx, t.step)
 }
 
@@ -194,6 +197,8 @@ func (t *task) describe() stepKind {
 		return stepKind{kind: "runner", action: "Pre Job Hook"}
 	case t.hook != nil:
 		return stepKind{kind: "runner", action: "Post Job Hook"}
+	case t.step == nil:
+		return stepKind{kind: "runner", action: "initialize_containers"}
 	case t.step.Reference.Type == message.SourceScript:
 		return stepKind{kind: "run", action: "bash"}
 	case t.step.Reference.Type == message.SourceContainer:
