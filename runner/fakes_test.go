@@ -223,6 +223,14 @@ func (w *world) Hold(_ context.Context, o Outputs) (Held, error) {
 	return held{w, o}, nil
 }
 
+func (w *world) HoldDead(_ context.Context, o Outputs) (Held, error) {
+	w.note("hold dead")
+	if !w.dead {
+		w.t.Error("holding outputs of a dead sandbox while it lives")
+	}
+	return held{w, o}, nil
+}
+
 func (w *world) still() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.frozen || w.dead }
 
 // held are outputs in the world.

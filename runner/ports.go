@@ -126,8 +126,10 @@ type Policy interface {
 type Keeper interface {
 	// Settle has what the job wrote reach its disk, so that holding it takes little time. It is called before a freeze.
 	Settle(ctx context.Context) error
-	// Hold finds the outputs and holds them. The sandbox stands still, or is dead.
+	// Hold finds the outputs and holds them. The sandbox stands still.
 	Hold(ctx context.Context, o Outputs) (Held, error)
+	// HoldDead is Hold for a sandbox that is dead, where nobody waits for the end of it.
+	HoldDead(ctx context.Context, o Outputs) (Held, error)
 }
 
 // Held are the outputs of one request.

@@ -88,10 +88,10 @@ func (a *Agent) attestAlive(ctx context.Context, o Outputs) (resp *Response, ref
 }
 
 // hold captures outputs while the sandbox stands still, and hashes them as well when nothing else holds them.
-func (a *Agent) hold(ctx context.Context, c *capture, o Outputs) error {
+func (a *Agent) hold(ctx context.Context, c *capture, o Outputs) (err error) {
 	c.at = a.ports.Now()
 	defer func() { c.frozen = a.ports.Now().Sub(c.at) }()
-	if err := c.hold(ctx, a.ports.Keeper, o); err != nil {
+	if c.held, err = a.ports.Keeper.Hold(ctx, o); err != nil {
 		return err
 	}
 	if c.held.Snapshot() {
@@ -128,7 +128,7 @@ func (a *Agent) afterwards(ctx context.Context) error {
 func (a *Agent) attestDead(ctx context.Context, o Outputs) (resp *Response, err error) {
 	c := capture{how: statement.OutputsEnded, at: a.ports.Now()}
 	defer c.release(&err)
-	if err := c.hold(ctx, a.ports.Keeper, o); err != nil {
+	if c.held, err = a.ports.Keeper.HoldDead(ctx, o); err != nil {
 		return nil, err
 	}
 	if err := c.hash(ctx); err != nil {
@@ -149,11 +149,6 @@ type capture struct {
 	at       time.Time     // when they stood still
 	frozen   time.Duration // how long that took
 	subjects []statement.Subject
-}
-
-func (c *capture) hold(ctx context.Context, k Keeper, o Outputs) (err error) {
-	c.held, err = k.Hold(ctx, o)
-	return err
 }
 
 func (c *capture) hash(ctx context.Context) (err error) {

@@ -136,7 +136,7 @@ func (j *jail) Changes(ctx context.Context) (*statement.Disk, []byte, error) {
 			c.Volumes = append(c.Volumes, changes.Volume{Inside: v.Inside, Outside: v.Outside})
 		}
 	}
-	found, err := changes.Collect(ctx, c, changes.Limits{Entries: 1 << 20, HashBytes: 4 << 30, ListBytes: 8 << 20, Time: time.Minute})
+	found, err := changes.Collect(ctx, c, changes.Limits{Entries: 1 << 20, HashBytes: 4 << 30, ListBytes: 32 << 20, Time: time.Minute})
 	if err != nil {
 		return nil, nil, err
 	}

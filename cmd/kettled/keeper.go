@@ -59,9 +59,20 @@ func (k keeper) Settle(ctx context.Context) error { return outputs.Settle(ctx, s
 
 // Hold implements [runner.Keeper].
 func (k keeper) Hold(ctx context.Context, o runner.Outputs) (runner.Held, error) {
+	return k.hold(ctx, o, k.limits)
+}
+
+// HoldDead implements [runner.Keeper].
+func (k keeper) HoldDead(ctx context.Context, o runner.Outputs) (runner.Held, error) {
+	limits := k.limits
+	limits.FrozenTime = limits.Time
+	return k.hold(ctx, o, limits)
+}
+
+func (k keeper) hold(ctx context.Context, o runner.Outputs, limits outputs.Limits) (runner.Held, error) {
 	h, err := outputs.Hold(ctx, k.config, outputs.Request{
 		Workspace: o.Workspace, Patterns: o.Paths, Name: o.Name, Checksums: o.Checksums, Digest: o.Digest, ArtifactsList: o.ArtifactsList,
-	}, k.limits)
+	}, limits)
 	if err != nil {
 		return nil, overBudget(err)
 	}

@@ -63,7 +63,7 @@ func Enter(ctx context.Context) (*Environment, error) {
 // thirdStage protects this process, in which the keys will be, and reads again what stage one has verified; command line
 // and configuration cannot have changed since.
 func thirdStage() (*Environment, error) {
-	if err := errors.Join(hide(), lockMemory(), survives(oomScore)); err != nil {
+	if err := errors.Join(hide(), lockMemory(), allowFiles(), survives(oomScore)); err != nil {
 		return nil, err
 	}
 	var s state

@@ -38,6 +38,18 @@ func lockMemory() error {
 	return nil
 }
 
+// openFiles is how many files the supervisor may have open: two for each connection that the gate carries, two for each
+// output that is held, and room.
+const openFiles = 1 << 14
+
+// allowFiles lets this process open as many files as the job can make it open. The kernel begins with 4096.
+func allowFiles() error {
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: openFiles, Max: openFiles}); err != nil {
+		return fmt.Errorf("allowing open files: %w", err)
+	}
+	return nil
+}
+
 // neverOOM is the score of what the kernel never kills when memory runs out (proc(5), oom_score_adj). Processes inherit
 // it; the sandbox gives its own another.
 const neverOOM = "-1000"

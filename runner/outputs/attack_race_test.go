@@ -20,34 +20,38 @@ import (
 	"github.com/kettle/attest/runner/outputs"
 )
 
+// versions is after how many a racer begins anew.
+const versions = 16
+
 // racer writes a file of two halves in versions: first the first half, then the second. Every state in which the file
 // ever stands has halves of one version, or a first half one version ahead.
 type racer struct {
-	file string // the output
-	half int    // bytes
-	fill int    // bytes of each half that say the version; the rest is zero
+	file  string // the output
+	halfs [versions][]byte
+	whole map[[32]byte]bool // the digest of every state
 }
 
-// whole lists the digest of every state.
-func (r racer) whole() map[[32]byte]bool {
-	states := map[[32]byte]bool{}
-	for v := range 256 {
-		states[sha256.Sum256(append(r.version(v), r.version(v)...))] = true
-		states[sha256.Sum256(append(r.version(v+1), r.version(v)...))] = true
+// newRacer makes halfs of so many bytes, of which the first ones say the version and the rest is zero.
+func newRacer(file string, half, fill int) racer {
+	r := racer{file: file, whole: map[[32]byte]bool{}}
+	for v := range versions {
+		r.halfs[v] = append(bytes.Repeat([]byte{byte(v)}, fill), make([]byte, half-fill)...)
 	}
-	return states
+	for v := range versions {
+		r.whole[sha256.Sum256(append(bytes.Clone(r.half(v)), r.half(v)...))] = true
+		r.whole[sha256.Sum256(append(bytes.Clone(r.half(v+1)), r.half(v)...))] = true
+	}
+	return r
 }
 
-func (r racer) version(v int) []byte {
-	return append(bytes.Repeat([]byte{byte(v)}, r.fill), make([]byte, r.half-r.fill)...)
-}
+func (r racer) half(v int) []byte { return r.halfs[v%versions] }
 
 // write writes version v in place, through name.
 func (r racer) write(t *testing.T, name string, v int) {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
 	if err == nil {
-		_, first := f.WriteAt(r.version(v), 0)
-		_, second := f.WriteAt(r.version(v), int64(r.half))
+		_, first := f.WriteAt(r.half(v), 0)
+		_, second := f.WriteAt(r.half(v), int64(len(r.half(v))))
 		err = errors.Join(first, second, f.Close())
 	}
 	if err != nil {
@@ -110,7 +114,7 @@ func (r racer) race(t *testing.T, c outputs.Config, pattern string, rounds int, 
 			}
 		}
 	}()
-	whole, hashed, refused := r.whole(), 0, 0
+	hashed, refused := 0, 0
 	for range rounds {
 		got, err := collectFrom(t.Context(), c, patterns(pattern), limits())
 		switch {
@@ -118,7 +122,7 @@ func (r racer) race(t *testing.T, c outputs.Config, pattern string, rounds int, 
 			refused++
 		case err != nil:
 			t.Error(err)
-		case len(got) != 1 || !whole[got[0].SHA256]:
+		case len(got) != 1 || !r.whole[got[0].SHA256]:
 			t.Errorf("a file that never stood there: %v", got)
 		default:
 			hashed++
@@ -145,17 +149,17 @@ func TestAttackRaceSnapshot(t *testing.T) {
 			t.Parallel()
 			c, ws := own(t, name)
 			fatal(t, os.Mkdir(filepath.Join(ws, "dist"), 0o755))
-			r := racer{file: filepath.Join(ws, "dist/f"), half: 4096, fill: 4096}
+			r := newRacer(filepath.Join(ws, "dist/f"), 4096, 4096)
 			r.write(t, r.file, 0)
-			r.race(t, c, "/home/runner/_work/widget/dist/f", 1200, r.attacks(t)[name])
+			r.race(t, c, "/home/runner/_work/widget/dist/f", 1500, r.attacks(t)[name])
 		})
 	}
 	t.Run("mapped", func(t *testing.T) {
 		t.Parallel()
 		c, ws := own(t, "mapped")
-		r := racer{file: filepath.Join(ws, "f"), half: 4096, fill: 8}
+		r := newRacer(filepath.Join(ws, "f"), 4096, 8)
 		r.write(t, r.file, 0)
-		r.race(t, c, "/home/runner/_work/widget/f", 800, mapped(t, r.file))
+		r.race(t, c, "/home/runner/_work/widget/f", 700, mapped(t, r.file))
 	})
 }
 
@@ -166,9 +170,9 @@ func TestAttackRace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			root, ws := sandbox(t, map[string]string{"dist/x": ""})
-			r := racer{file: filepath.Join(ws, "dist/f"), half: 256 << 10, fill: 256 << 10} // a read for each half
+			r := newRacer(filepath.Join(ws, "dist/f"), 256<<10, 256<<10) // a read for each half
 			r.write(t, r.file, 0)
-			r.race(t, config(root), "dist/f", 350, r.attacks(t)[name])
+			r.race(t, config(root), "dist/f", 250, r.attacks(t)[name])
 		})
 	}
 }
@@ -219,7 +223,7 @@ func mapped(t *testing.T, name string) func(v int) {
 	t.Cleanup(func() { _ = unix.Munmap(pages) })
 	first, second := (*uint64)(unsafe.Pointer(&pages[0])), (*uint64)(unsafe.Pointer(&pages[4096]))
 	return func(v int) {
-		word := uint64(v%256) * 0x0101010101010101
+		word := uint64(v%versions) * 0x0101010101010101
 		atomic.StoreUint64(first, word)
 		atomic.StoreUint64(second, word)
 	}

@@ -133,6 +133,10 @@ func process() error {
 	if err := unix.Getrlimit(unix.RLIMIT_CORE, &core); err != nil || core != (unix.Rlimit{}) {
 		return fmt.Errorf("core dumps: %v, %w", core, err)
 	}
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil || files.Cur < 1<<14 {
+		return fmt.Errorf("open files: %v, %w", files, err)
+	}
 	for _, pid := range []string{"self", "1"} {
 		if score, err := os.ReadFile("/proc/" + pid + "/oom_score_adj"); err != nil || string(score) != "-1000\n" {
 			return fmt.Errorf("%s: oom_score_adj %q, %w", pid, score, err)
