@@ -215,6 +215,13 @@ func network(c config.Network) (boot.Network, error) {
 			return n, fmt.Errorf("reading network.gateway: %w", err)
 		}
 	}
+	for _, server := range c.Servers {
+		addr, err := netip.ParseAddr(server)
+		if err != nil {
+			return n, fmt.Errorf("reading network.nameServers: %w", err)
+		}
+		n.Resolvers = append(n.Resolvers, addr)
+	}
 	for host, addr := range c.Resolve {
 		if n.Hosts[host], err = netip.ParseAddr(addr); err != nil {
 			return n, fmt.Errorf("reading network.resolve: %w", err)

@@ -188,6 +188,9 @@ func TestNetworkValidate(t *testing.T) {
 		"empty name":       {func(n *Network) { n.Hosts[""] = netip.MustParseAddr("10.0.2.1") }, "hosts"},
 		"name with a line": {func(n *Network) { n.Hosts["a\n1.1.1.1 b"] = netip.MustParseAddr("10.0.2.1") }, "hosts"},
 		"name without":     {func(n *Network) { n.Hosts["a"] = netip.Addr{} }, "hosts"},
+		"four resolvers":   {func(n *Network) { n.Resolvers = make([]netip.Addr, 4) }, "at most 3"},
+		"no resolver":      {func(n *Network) { n.Resolvers = []netip.Addr{{}} }, "want addresses"},
+		"zoned resolver":   {func(n *Network) { n.Resolvers = []netip.Addr{netip.MustParseAddr("fe80::1%eth0")} }, "want addresses"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -205,6 +208,14 @@ func TestHostsFile(t *testing.T) {
 	t.Parallel()
 	got := hostsFile(map[string]netip.Addr{"b.test": netip.MustParseAddr("10.0.2.100"), "a.test": netip.MustParseAddr("fd00::1")})
 	if want := "127.0.0.1 localhost kettle\nfd00::1 a.test\n10.0.2.100 b.test\n"; got != want {
+		t.Errorf("want %q, got %q", want, got)
+	}
+}
+
+func TestResolverFile(t *testing.T) {
+	t.Parallel()
+	got := resolverFile([]netip.Addr{netip.MustParseAddr("10.0.2.3"), netip.MustParseAddr("fd00::3")})
+	if want := "nameserver 10.0.2.3\nnameserver fd00::3\n"; got != want {
 		t.Errorf("want %q, got %q", want, got)
 	}
 }

@@ -24,7 +24,11 @@ type Network struct {
 	Address   netip.Prefix          // IPv4 address and length
 	Gateway   netip.Addr            // IPv4; the zero value means no default route
 	Hosts     map[string]netip.Addr // names that /etc/hosts resolves; the only names there are without a name server
+	Resolvers []netip.Addr          // name servers, at most three (resolv.conf(5)). They may lie: TLS says who answers
 }
+
+// maxResolvers is how many name servers a C library asks (resolv.conf(5), MAXNS).
+const maxResolvers = 3
 
 // Validate reports every field that is absent or wrong, joined.
 func (n Network) Validate() error {
@@ -37,6 +41,14 @@ func (n Network) Validate() error {
 	}
 	if n.Gateway.IsValid() && !n.Gateway.Is4() {
 		faults = append(faults, errors.New("gateway: want an IPv4 address"))
+	}
+	if len(n.Resolvers) > maxResolvers {
+		faults = append(faults, fmt.Errorf("resolvers: want at most %d, got %d", maxResolvers, len(n.Resolvers)))
+	}
+	for _, r := range n.Resolvers {
+		if !r.IsValid() || r.Zone() != "" {
+			faults = append(faults, fmt.Errorf("resolvers: want addresses, got %q", r))
+		}
 	}
 	for name, address := range n.Hosts {
 		if !hostName(name) || !address.IsValid() {
@@ -74,7 +86,9 @@ func (n Network) Up(ctx context.Context) error {
 			return fmt.Errorf("bringing the network up: adding the default route: %w", err)
 		}
 	}
-	return bindHosts(n.Hosts)
+	return errors.Join(
+		bindText("/run/hosts", "/etc/hosts", hostsFile(n.Hosts)), bindText("/run/resolv.conf", "/etc/resolv.conf", resolverFile(n.Resolvers)),
+	)
 }
 
 func raiseLoopback(_ context.Context) error {
@@ -170,16 +184,23 @@ func addDefaultRoute(gateway netip.Addr) (err error) {
 	return nil
 }
 
-// bindHosts writes the names to memory and binds that file over /etc/hosts of the read-only root.
-func bindHosts(hosts map[string]netip.Addr) error {
-	const file = "/run/hosts"
-	if err := os.WriteFile(file, []byte(hostsFile(hosts)), 0o444); err != nil { //nolint:gosec // world-readable by purpose.
-		return fmt.Errorf("writing the host names: %w", err)
+// bindText writes a file to memory and binds it over one of the read-only root.
+func bindText(file, over, text string) error {
+	if err := os.WriteFile(file, []byte(text), 0o444); err != nil { //nolint:gosec // world-readable by purpose.
+		return fmt.Errorf("writing %s: %w", over, err)
 	}
-	if err := unix.Mount(file, "/etc/hosts", "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("binding the host names: %w", err)
+	if err := unix.Mount(file, over, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("binding %s: %w", over, err)
 	}
 	return nil
+}
+
+func resolverFile(resolvers []netip.Addr) string {
+	var b strings.Builder
+	for _, r := range resolvers {
+		fmt.Fprintf(&b, "nameserver %s\n", r)
+	}
+	return b.String()
 }
 
 func hostsFile(hosts map[string]netip.Addr) string {

@@ -127,6 +127,7 @@ func (m *machine) makeRoot(t *testing.T) {
 		must(t, os.MkdirAll(filepath.Join(tree, dir), 0o755))
 	}
 	must(t, os.WriteFile(filepath.Join(tree, "etc/hosts"), nil, 0o644))
+	must(t, os.WriteFile(filepath.Join(tree, "etc/resolv.conf"), nil, 0o644))
 	must(t, os.WriteFile(filepath.Join(tree, "etc/marker"), []byte("root of the test\n"), 0o644))
 	copyProgram(t, "mkfs.xfs", tree, image.MakeXFS)
 	must(t, os.WriteFile(filepath.Join(tree, "filler"), bytes.Repeat([]byte("some megabytes to read\n"), 1<<19), 0o644))

@@ -124,7 +124,8 @@ type Platforms struct {
 type Network struct {
 	Address string            `yaml:"address"` // 10.0.2.15/24
 	Gateway string            `yaml:"gateway,omitempty"`
-	Resolve map[string]string `yaml:"resolve,omitempty"` // fixed addresses of hosts
+	Resolve map[string]string `yaml:"resolve,omitempty"`     // fixed addresses of hosts
+	Servers []string          `yaml:"nameServers,omitempty"` // addresses; at most three
 }
 
 // Parse reads a configuration file.
@@ -153,6 +154,7 @@ func (c *Config) Digest() binding.Digest { return c.digest }
 
 // Bounds on the limits.
 const (
+	maxServers   = 3 // resolv.conf(5)
 	leastCPUs    = 0.1
 	maxCPUs      = 4096
 	leastDiskMiB = 256 // with less, the file system cannot be made
@@ -192,6 +194,7 @@ func (c *Config) Validate() error {
 		f.check(fileName.MatchString(name), "roots file %q is not a file name beside the configuration", name)
 	}
 	c.Network.validate(&f)
+	c.names(&f)
 	return f.err()
 }
 
@@ -247,12 +250,29 @@ func (e Egress) validate(f *faults) {
 	}
 }
 
+// names demands a name server where a host's address is not fixed.
+func (c *Config) names(f *faults) {
+	if len(c.Network.Servers) > 0 {
+		return
+	}
+	f.check(c.Egress.After.Mode == "none", "network.nameServers is missing: egress.after %s names hosts without an address", c.Egress.After.Mode)
+	for _, h := range c.GitHub.Hosts {
+		_, fixed := c.Network.Resolve[h]
+		f.check(fixed, "network.nameServers is missing, and network.resolve lacks %s", h)
+	}
+}
+
 func (n Network) validate(f *faults) {
 	_, err := netip.ParsePrefix(n.Address)
 	f.check(err == nil, "network.address %q is not an address with a prefix length", n.Address)
 	if n.Gateway != "" {
 		_, err := netip.ParseAddr(n.Gateway)
 		f.check(err == nil, "network.gateway %q is not an address", n.Gateway)
+	}
+	f.check(len(n.Servers) <= maxServers, "network.nameServers has %d entries, at most %d are asked", len(n.Servers), maxServers)
+	for _, server := range n.Servers {
+		_, err := netip.ParseAddr(server)
+		f.check(err == nil, "network.nameServers: %q is not an address", server)
 	}
 	for host, addr := range n.Resolve {
 		f.check(isHost(host), "network.resolve: %q is not an exact host name", host)

@@ -62,7 +62,7 @@ func TestAttackSlowHello(t *testing.T) {
 	}
 	began := time.Now()
 	for conn, bytes := range map[net.Conn][]byte{
-		s.reach(pinned, 443): helloFor(t, pinned), s.reach(web, 80): []byte("GET / HTTP/1.1\r\nHost: " + web + "\r\n"), dns: make([]byte, 100),
+		s.reach(pinned, 443): helloFor(t, pinned), s.reach(web, 80): []byte("GET / HTTP/1.1\r\nHost: " + web + "\r\n"), dns: append([]byte{0, 200}, make([]byte, 200)...),
 	} {
 		go func() {
 			for _, b := range bytes {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A request is for the host that the connection was made to, the first one and each that follows.
@@ -116,6 +117,7 @@ func TestAttackSwitchingHost(t *testing.T) {
 		host := name + ".switching.test"
 		tunnel := make(chan bool, 1)
 		w.listen(w.host(t, host), 80, func(c net.Conn) {
+			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 			r := bufio.NewReader(c)
 			if _, err := http.ReadRequest(r); err != nil {
 				return

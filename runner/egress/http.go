@@ -16,7 +16,7 @@ import (
 )
 
 // maxHeader bounds the header of a request and of an answer, in bytes.
-const maxHeader = 256 << 10
+const maxHeader = 64 << 10
 
 // web carries HTTP/1 in the clear: it reads each request, demands that it is for the flow's host, and makes it anew. One
 // server serves all flows; it listens to what carry gives it.
@@ -149,7 +149,7 @@ func (c *requests) Close() error {
 func (c *requests) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	reason, status := Reason(""), 0
 	switch {
-	case r.Method == http.MethodConnect || r.Header.Get("Upgrade") != "" || hasToken(r.Header["Connection"], "upgrade"):
+	case r.Method == http.MethodConnect || r.Header.Get("Upgrade") != "":
 		reason, status = Tunnel, http.StatusNotImplemented
 	case r.ProtoMajor != 1 || r.URL.IsAbs() && r.URL.Scheme != "http":
 		reason, status = NoRequest, http.StatusBadRequest
@@ -177,17 +177,6 @@ func (c *requests) authority() string {
 func (c *requests) isFor(host string) bool {
 	host = strings.ToLower(host)
 	return host == c.flow.host || host == net.JoinHostPort(c.flow.host, strconv.Itoa(int(c.flow.port)))
-}
-
-func hasToken(values []string, token string) bool {
-	for _, v := range values {
-		for part := range strings.SplitSeq(v, ",") {
-			if strings.EqualFold(strings.TrimSpace(part), token) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // proxy sends a request to the flow's host and brings the answer.

@@ -46,7 +46,6 @@ func TestMutants(t *testing.T) {
 		cut("http.go", `r.Header.Get("Upgrade") != ""`, "TestAttackRequest"),
 		cut("http.go", "!c.isFor(r.Host)", "TestAttack(Audited)?Request"),
 		cut("http.go", `r.URL.IsAbs() && r.URL.Scheme != "http"`, "TestAttackRequest"),
-		cut("http.go", "answer.StatusCode == http.StatusSwitchingProtocols", "TestAttackSwitchingHost"),
 		swap("http.go", `"http", c.authority(), c.authority()`, `"http", c.authority(), r.In.Host`, "TestAttackSmuggle"),
 		swap("http.go", "ReadHeaderTimeout: g.config.Limits.Hello, ", "", "TestAttackSlowHello"),
 		swap("http.go", "if c.count.spend(n, sent) {", "if c.count.spend(n, sent) || true {", "TestAttackBudget"),
@@ -62,6 +61,7 @@ func TestMutants(t *testing.T) {
 		swap("splice.go", "at := time.Now().Add(l.idle)", "at := time.Time{}", "TestAttackIdle"),
 		cut("ledger.go", "*count >= most", "TestAttackLedger"),
 
+		cut("http.go", "answer.StatusCode == http.StatusSwitchingProtocols", "TestAttackSwitchingHost").behind("the library carries no switch that was not asked for"),
 		cut("dial.go", "bare.IsLoopback()", "TestAttackOwnAddress").behind("127.0.0.0/8 is reserved, and ::1 is not global"),
 		swap("rules.go", "|| port == portDNS {", "{", "TestAttackDNSLeak").behind("such a connection is the gate's own"),
 	} {

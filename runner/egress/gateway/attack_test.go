@@ -203,7 +203,7 @@ func TestAttackIPv6(t *testing.T) {
 }
 
 // The gateway's namespace has a number in the sandbox's, through which netlink could be asked to act there.
-func TestAttackOtherNamespace(t *testing.T) {
+func TestAttackElsewhere(t *testing.T) {
 	t.Parallel()
 	attack(t, "netlink")
 }

@@ -121,9 +121,13 @@ func network(ctx context.Context) (string, error) {
 		Address:   netip.MustParsePrefix("10.0.2.15/24"),
 		Gateway:   netip.MustParseAddr("10.0.2.2"),
 		Hosts:     map[string]netip.Addr{"server.test": netip.MustParseAddr("10.0.2.100")},
+		Resolvers: []netip.Addr{netip.MustParseAddr("10.0.2.3")},
 	}
 	if err := n.Up(ctx); err != nil {
 		return "", err
+	}
+	if text, err := os.ReadFile("/etc/resolv.conf"); err != nil || string(text) != "nameserver 10.0.2.3\n" {
+		return "", fmt.Errorf("resolv.conf is %q, %w", text, err)
 	}
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	var said [2]string
