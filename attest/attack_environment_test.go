@@ -166,6 +166,12 @@ func TestAttackBoot(t *testing.T) {
 		"purpose": {make: hooks(attesttest.Hooks{BootContext: func(c *binding.Context) {
 			c.Purpose, c.Nonce, c.HPKEKey = binding.Admission, binding.Digest{1}, binding.Digest{1}
 		}}), link: "boot", want: refusal.ErrBinding},
+		"of another kind": {make: hooks(attesttest.Hooks{Payload: func(kind string, payload []byte) []byte {
+			if kind != "boot" {
+				return payload
+			}
+			return bytes.Replace(payload, []byte(statement.AttributeEnvironmentKey), []byte(statement.AttributeJobFinished), 1)
+		}}), link: "boot", want: refusal.ErrMalformed},
 		"quoted key":      {make: hooks(attesttest.Hooks{BootContext: func(c *binding.Context) { c.EnvironmentKey[0] ^= 1 }}), link: "boot", want: refusal.ErrBinding},
 		"environment key": {make: hooks(attesttest.Hooks{Boot: func(b *statement.Boot) { b.EnvironmentKey[0] ^= 1 }}), link: "boot", want: refusal.ErrBinding},
 		"instance":        {make: hooks(attesttest.Hooks{Boot: func(b *statement.Boot) { b.Conditions.Instance.ReportID = strings.Repeat("0", 64) }}), link: "boot", want: refusal.ErrBinding},

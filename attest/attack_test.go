@@ -68,8 +68,11 @@ func run(t *testing.T, attacks map[string]attack) {
 				a.change(t, &req)
 			}
 			r, trace, err := attest.Verify(t.Context(), req)
-			if r != nil || !errors.Is(err, a.want) || !errors.Is(err, attest.ErrNotVerified) {
-				t.Fatalf("got %v, %v; want %v", r, err, a.want)
+			if r != nil {
+				t.Fatalf("ACCEPTED; want %v at %q", a.want, a.link)
+			}
+			if !errors.Is(err, a.want) || !errors.Is(err, attest.ErrNotVerified) {
+				t.Fatalf("got %v; want %v", err, a.want)
 			}
 			if failedLink(trace) != a.link {
 				t.Errorf("failed at %q, want %q: %v", failedLink(trace), a.link, err)

@@ -9,7 +9,6 @@ package attesttest
 
 import (
 	"encoding/hex"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,20 +23,6 @@ import (
 
 // Now is the time of every chain unless a test says otherwise.
 func Now() time.Time { return time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC) }
-
-// Authority is the simulator's authority that all environments share: its keys take a second to make.
-var Authority = sync.OnceValue(func() *sim.Authority { return newAuthority() })
-
-// OtherAuthority is another one.
-var OtherAuthority = sync.OnceValue(func() *sim.Authority { return newAuthority() })
-
-func newAuthority() *sim.Authority {
-	a, err := sim.NewAuthority(Now())
-	if err != nil {
-		panic(err) // only without random numbers
-	}
-	return a
-}
 
 // LaunchDigest is what every processor measured unless a test says otherwise.
 func LaunchDigest() [48]byte {
@@ -81,12 +66,20 @@ type Hooks struct {
 	Claims func(map[string]any)
 	// Signer replaces the key that signs a payload, which the quote does not name then.
 	Signer func(kind string, own *bundle.Key) *bundle.Key
+
+	// Payload replaces the bytes of a statement after it was encoded: they are signed, quoted and named from there on.
+	// The kinds are boot, dispatch, provenance and response.
+	Payload func(kind string, payload []byte) []byte
+	// Context replaces the bytes of a context after it was encoded.
+	Context func(purpose binding.Purpose, context []byte) []byte
 }
 
 // Options describe an environment.
 type Options struct {
 	Processor *sim.Processor // default: a new one of the shared authority
 	NoToken   bool           // the job has no permission id-token: write
+	Facts     *statement.Facts
+	Nonce     binding.Digest // default: the same for every environment
 	// EndorseOnce leaves the certificate out of all evidence but BOOT's, as kettled does. Without it every evidence
 	// brings its own, so that an attack with evidence of two machines is not stopped for want of one.
 	EndorseOnce bool
@@ -142,9 +135,15 @@ func Boot(t testing.TB, o Options) *Environment {
 	t.Helper()
 	key, err := bundle.NewKey()
 	must(t, err)
-	e := &Environment{Key: key, Processor: o.Processor, Nonce: binding.Sum([]byte("nonce")), Facts: Facts(), o: o}
+	e := &Environment{Key: key, Processor: o.Processor, Nonce: o.Nonce, Facts: Facts(), o: o}
 	if e.Processor == nil {
 		e.Processor = Processor(t, LaunchDigest())
+	}
+	if e.Nonce.IsZero() {
+		e.Nonce = binding.Sum([]byte("nonce"))
+	}
+	if o.Facts != nil {
+		e.Facts = *o.Facts
 	}
 	if o.NoToken {
 		e.Facts.IdentitySource = statement.IdentityJobsAPI
@@ -158,6 +157,7 @@ func Boot(t testing.TB, o Options) *Environment {
 	apply(o.Hooks.Boot, s)
 	payload, err := s.Marshal()
 	must(t, err)
+	payload = e.payload("boot", payload)
 	e.lines.Boot = e.sign(t, "boot", key, payload)
 	e.lines.BootEvidence = e.quote(t, quoteOf{key, payload, binding.Context{Purpose: binding.Boot}, o.Hooks.BootContext, o.Hooks.BootEvidence})
 	return e
@@ -186,6 +186,7 @@ func (e *Environment) Dispatch(t testing.TB) {
 	apply(e.o.Hooks.Dispatch, s)
 	payload, err := s.Marshal()
 	must(t, err)
+	payload = e.payload("dispatch", payload)
 	e.dispatch = binding.Sum(payload)
 	must(t, e.Log.Append(eventlog.Dispatch, e.dispatch))
 	e.Processor.Extend(e.dispatch)
@@ -207,10 +208,11 @@ func (e *Environment) Respond(t testing.TB, name string, artifact []byte) Lines 
 	key, err := bundle.NewKey()
 	must(t, err)
 	e.sequence++
-	p := e.provenance(name, artifact)
+	p := Provenance(e.Facts, e.Key.Digest(), e.dispatch, name, artifact)
 	apply(e.o.Hooks.Provenance, p)
 	payload, err := p.Marshal()
 	must(t, err)
+	payload = e.payload("provenance", payload)
 	l := e.lines
 	l.Artifact = artifact
 	l.Provenance = e.sign(t, "provenance", key, payload)
@@ -225,9 +227,16 @@ func (e *Environment) Respond(t testing.TB, name string, artifact []byte) Lines 
 	apply(e.o.Hooks.Response, r)
 	response, err := r.Marshal()
 	must(t, err)
-	l.Response = e.sign(t, "response", key, response)
+	l.Response = e.sign(t, "response", key, e.payload("response", response))
 	must(t, e.Log.Append(eventlog.Response, binding.Sum(payload)))
 	return l
+}
+
+func (e *Environment) payload(kind string, payload []byte) []byte {
+	if e.o.Hooks.Payload == nil {
+		return payload
+	}
+	return e.o.Hooks.Payload(kind, payload)
 }
 
 func (e *Environment) sign(t testing.TB, kind string, key *bundle.Key, payload []byte) []byte {
@@ -256,26 +265,35 @@ func (e *Environment) quote(t testing.TB, q quoteOf) []byte {
 	apply(q.change, &q.context)
 	context, err := q.context.Canonical()
 	must(t, err)
+	if e.o.Hooks.Context != nil {
+		context = e.o.Hooks.Context(purpose, context)
+	}
 	processor := e.Processor
 	if e.o.Hooks.Quoter != nil {
 		if p := e.o.Hooks.Quoter(purpose); p != nil {
 			processor = p
 		}
 	}
-	report, err := processor.Report(binding.ReportData(q.payload, context))
-	must(t, err)
-	var leaf []byte
-	if purpose == binding.Boot || !e.o.EndorseOnce {
-		leaf, err = snp.EndorsementKey(processor.Endorsements())
-		must(t, err)
-	}
-	c := &evidence.Collection{
-		Report: report, Endorsements: leaf, Binding: context, PublicKey: q.key.SPKI(), EventLog: e.Log.Bytes(),
+	c := &evidence.Collection{Binding: context, PublicKey: q.key.SPKI(), EventLog: e.Log.Bytes()}
+	Requote(t, processor, q.payload, c)
+	if purpose != binding.Boot && e.o.EndorseOnce {
+		c.Endorsements = nil
 	}
 	apply(q.evidence, c)
 	line, err := c.Line()
 	must(t, err)
 	return line
+}
+
+// Requote asks a processor for a quote over any payload and the context that the evidence carries, as everybody can who
+// runs inside its machine, and puts report and endorsement into the evidence. It is the oracle of a compromised machine.
+func Requote(t testing.TB, p *sim.Processor, payload []byte, c *evidence.Collection) {
+	t.Helper()
+	var err error
+	c.Report, err = p.Report(binding.ReportData(payload, c.Binding))
+	must(t, err)
+	c.Endorsements, err = snp.EndorsementKey(p.Endorsements())
+	must(t, err)
 }
 
 func apply[T any](hook func(*T), v *T) {

@@ -53,8 +53,8 @@ func Facts() statement.Facts {
 	return f
 }
 
-func (e *Environment) provenance(name string, artifact []byte) *statement.Provenance {
-	f := e.Facts
+// Provenance is what an environment says of one artifact.
+func Provenance(f statement.Facts, key, dispatch binding.Digest, name string, artifact []byte) *statement.Provenance {
 	repository := f.Server + "/" + f.Repository
 	return &statement.Provenance{
 		Subjects:  []statement.Subject{{Name: name, Digest: statement.SHA256(binding.Sum(artifact))}},
@@ -70,8 +70,8 @@ func (e *Environment) provenance(name string, artifact []byte) *statement.Proven
 			},
 			Kettle: statement.KettleParameters{
 				Platform: "sim", Profile: profile, Sandbox: "crun 1.21", IdentitySource: f.IdentitySource,
-				EnvironmentKey: e.Key.Digest(), Configuration: Configuration(), Policy: binding.Sum([]byte("policy")),
-				Dispatch: e.dispatch, Egress: statement.Egress{Mode: statement.EgressNone}, Outputs: statement.OutputsSnapshot, FrozenMillis: 12, Origins: f.Origins,
+				EnvironmentKey: key, Configuration: Configuration(), Policy: binding.Sum([]byte("policy")),
+				Dispatch: dispatch, Egress: statement.Egress{Mode: statement.EgressNone}, Outputs: statement.OutputsSnapshot, FrozenMillis: 12, Origins: f.Origins,
 			},
 		},
 		Dependencies: []statement.ResourceDescriptor{{
@@ -92,17 +92,25 @@ var tokenKey = sync.OnceValue(func() *rsa.PrivateKey {
 // Token is GitHub's token for the environment's job and nonce.
 func (e *Environment) Token(t testing.TB) string {
 	t.Helper()
-	f := e.Facts
+	return Mint(t, e.Facts, token.Audience(e.Key.Digest(), e.Nonce), e.o.Hooks.Claims)
+}
+
+// Mint is GitHub's token for a job and any audience, as whoever holds the job's request token gets it. The changes come
+// before GitHub signs; nil ones change nothing.
+func Mint(t testing.TB, f statement.Facts, audience string, changes ...func(map[string]any)) string {
+	t.Helper()
 	claims := map[string]any{
-		"iss": Issuer, "sub": "repo:" + f.Repository + ":ref:" + f.Ref, "jti": "1", "aud": token.Audience(e.Key.Digest(), e.Nonce),
+		"iss": Issuer, "sub": "repo:" + f.Repository + ":ref:" + f.Ref, "jti": "1", "aud": audience,
 		"iat": Now().Unix() - 2, "nbf": Now().Unix() - 602, "exp": Now().Unix() + 298,
 		"runner_environment": "self-hosted", "repository": f.Repository, "repository_id": f.RepositoryID,
 		"repository_owner_id": f.RepositoryOwnerID, "run_id": f.RunID, "run_attempt": f.RunAttempt, "check_run_id": f.JobID,
 		"ref": f.Ref, "sha": f.SHA, "event_name": f.Event, "actor_id": f.ActorID,
 		"workflow_ref": f.Repository + "/" + f.WorkflowPath + "@" + f.Ref,
 	}
-	if e.o.Hooks.Claims != nil {
-		e.o.Hooks.Claims(claims)
+	for _, change := range changes {
+		if change != nil {
+			change(claims)
+		}
 	}
 	payload, err := json.Marshal(claims)
 	must(t, err)
