@@ -74,8 +74,13 @@ func docker(id string) sandbox.Config {
 // load makes a sandbox in the guest that will run the job with args.
 func load(t *testing.T, c sandbox.Config, args ...string) running {
 	t.Helper()
+	return loadArgs(t, c, append([]string{"bin/Runner.Listener"}, args...))
+}
+
+func loadArgs(t *testing.T, c sandbox.Config, argv []string) running {
+	t.Helper()
 	for _, dir := range []string{c.Scratch, c.State, c.Door} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
+		if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -94,7 +99,7 @@ func load(t *testing.T, c sandbox.Config, args ...string) running {
 	if s.Runtime() != "" {
 		t.Errorf("a runtime before there is one: %s", s.Runtime())
 	}
-	if err := s.Load(t.Context(), append([]string{"bin/Runner.Listener"}, args...), []string{"JIT=credential"}); err != nil {
+	if err := s.Load(t.Context(), argv, []string{"JIT=credential"}); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("created within %v, loaded within %v", created.Sub(before).Round(time.Millisecond), time.Since(created).Round(time.Millisecond))
@@ -142,7 +147,7 @@ func (r running) wait(t *testing.T) int {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	code, err := r.Wait(ctx)
-	if err := errors.Join(err, r.Kill(t.Context())); err != nil {
+	if err := errors.Join(err, r.Kill(ctx)); err != nil {
 		t.Fatalf("%v; it said:\n%s", err, r.out)
 	}
 	return code
@@ -152,6 +157,11 @@ func (r running) wait(t *testing.T) int {
 func (r running) until(t *testing.T, words string) {
 	t.Helper()
 	for end := time.Now().Add(patience); !strings.Contains(r.out.String(), words); {
+		select {
+		case <-r.Done():
+			end = time.Now().Add(min(time.Until(end), time.Second)) // what is still in the pipe
+		default:
+		}
 		if time.Now().After(end) {
 			t.Fatalf("no %q; it said:\n%s", words, r.out)
 		}

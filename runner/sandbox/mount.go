@@ -17,25 +17,8 @@ import (
 // the image's), "upper" and "work" (the job's), and "root", where the whole is mounted.
 func (c Config) layer(name string) string { return filepath.Join(c.Scratch, name) }
 
-// state is a directory of kettled's own: "bundle", "init" and "door", which is where Config.Door is mounted read-only, as
-// "shown" is where init is.
+// state is a directory of kettled's own.
 func (c Config) state(name string) string { return filepath.Join(c.State, name) }
-
-// mountShown mounts read-only what the sandbox sees of kettled. The sandbox's own mounts come from these, so that nobody
-// in it can make them writable: the kernel keeps the flags of mounts that come from another user namespace.
-func (s *Sandbox) mountShown() error {
-	for source, target := range map[string]string{s.config.Door: s.config.state("door"), s.config.state("init"): s.config.state("shown")} {
-		if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("mounting %s: %w", source, err)
-		}
-		s.mounted = append(s.mounted, target)
-		const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-		if err := unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|flags, ""); err != nil {
-			return fmt.Errorf("mounting %s read-only: %w", source, err)
-		}
-	}
-	return nil
-}
 
 // mountImage mounts the image, id-mapped and read-only.
 func (s *Sandbox) mountImage() error {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -63,7 +62,7 @@ func probe(ctx context.Context, c Config, log *slog.Logger) ([]ociRuntime, error
 func ask(ctx context.Context, program string) (ociRuntime, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "--version") //nolint:gosec // the path is part of the measured configuration.
+	cmd := exec.CommandContext(ctx, program, "--version")
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
@@ -100,37 +99,4 @@ func parseVersion(text string) (ociRuntime, error) {
 		}
 	}
 	return r, nil
-}
-
-// make has the first runtime make the container that is able to.
-func (s *Sandbox) make(ctx context.Context, out *output) (pid int, err error) {
-	bundle := s.config.state("bundle")
-	var errs []error
-	for _, r := range s.runtimes {
-		if err := os.Mkdir(r.root, 0o700); err != nil {
-			return 0, fmt.Errorf("making the runtime's folder: %w", err)
-		}
-		pid, err := r.create(ctx, bundle, out.write)
-		if err == nil {
-			s.runtime = r
-			s.log.InfoContext(ctx, "runtime chosen", slog.String("runtime", r.String()))
-			return pid, nil
-		}
-		errs = append(errs, err)
-		if ctx.Err() != nil {
-			return 0, errors.Join(errs...)
-		}
-		s.log.WarnContext(ctx, "runtime passed over", slog.String("program", r.program), slog.Any("why", err))
-		if err := s.abandon(context.WithoutCancel(ctx)); err != nil {
-			return 0, errors.Join(append(errs, err)...)
-		}
-	}
-	return 0, errors.Join(errs...)
-}
-
-// abandon clears away what a runtime that failed may have left, but for the group with the limits.
-func (s *Sandbox) abandon(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, killTime)
-	defer cancel()
-	return errors.Join(s.cgroup.kill(ctx), s.cgroup.removeInner())
 }

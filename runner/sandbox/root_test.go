@@ -110,6 +110,7 @@ func fullRoot(t *testing.T) string {
 		}
 	}
 	addJob(t, tree)
+	addScripts(t, tree)
 	return pack(t, tree)
 }
 

@@ -61,10 +61,6 @@ func (r ociRuntime) disown(spec *specs.Spec) error {
 
 func (r ociRuntime) start(ctx context.Context) error { return r.run(ctx, nil, "start", r.id) }
 
-func (r ociRuntime) remove(ctx context.Context) error {
-	return r.run(ctx, nil, "delete", "--force", r.id)
-}
-
 // arguments come before every command. Both runtimes write errors into a file of their own, since stderr is the
 // container's, and drive the cgroup file system themselves: crun has to be told.
 func (r ociRuntime) arguments(logFile string) []string {

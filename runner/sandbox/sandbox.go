@@ -24,11 +24,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Paths inside the sandbox.
@@ -87,7 +83,7 @@ func Create(ctx context.Context, config Config) (_ *Sandbox, err error) {
 		}
 	}()
 	for _, step := range []func() error{
-		s.layout, s.mountImage, s.mountShown, func() error { return s.fill(ctx) }, s.mountRoot, s.openDevices,
+		s.layout, s.mountImage, func() error { return s.fill(ctx) }, s.mountRoot, s.openDevices,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -112,7 +108,7 @@ func (s *Sandbox) layout() error {
 	}{
 		{s.config.layer("image"), 0o711}, {s.config.layer("fill"), 0o755}, {s.config.layer("upper"), 0o755},
 		{s.config.layer("work"), 0o700}, {s.config.layer("root"), 0o711}, {s.config.volume(""), 0o711},
-		{s.config.state("bundle"), 0o700}, {s.config.state("init"), 0o711}, {s.config.state("door"), 0o711}, {s.config.state("shown"), 0o711},
+		{s.config.state("bundle"), 0o700}, {s.config.state("init"), 0o711},
 	} {
 		if err := os.Mkdir(d.path, d.mode); err != nil {
 			return fmt.Errorf("making the sandbox's folders: %w", err)
@@ -138,76 +134,6 @@ func (s *Sandbox) Runtime() string {
 		return ""
 	}
 	return s.runtime.String()
-}
-
-// Load makes the container and its first process, which waits for [Sandbox.Start] before it executes argv as the
-// runner's user. env is added to the fixed environment and may not change it.
-func (s *Sandbox) Load(ctx context.Context, argv, env []string) (err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.closed:
-		return ErrClosed
-	case s.group:
-		return errors.New("loading the sandbox: it was loaded before")
-	}
-	full, err := environment(env)
-	if err != nil {
-		return err
-	}
-	if err := becomeSubreaper(); err != nil {
-		return err
-	}
-	supplementary, err := groups(filepath.Join(s.config.layer("image"), "etc/group"))
-	if err != nil {
-		return err
-	}
-	if err := s.cgroup.create(s.config.Limits); err != nil {
-		return err
-	}
-	s.group = true
-	if err := s.config.writeInit(argv, full); err != nil {
-		return err
-	}
-	spec := s.config.state("bundle/config.json")
-	if err := writeSpec(spec, s.config.spec(full, supplementary)); err != nil {
-		return err
-	}
-	// The configuration holds the runner's credential; the runtime has read it when it returns. From then on the
-	// credential is in the memory of the sandbox's processes only.
-	defer func() { err = errors.Join(err, os.Remove(spec)) }()
-	if err := s.loadProcess(ctx); err != nil {
-		return err
-	}
-	s.log.InfoContext(ctx, "sandbox loaded", slog.Int("pid", s.init.pid), slog.String("runtime", s.runtime.String()))
-	return s.runtime.disown(s.config.spec(fixedEnvironment[:], supplementary))
-}
-
-// loadProcess makes the container and puts its first process where it belongs.
-func (s *Sandbox) loadProcess(ctx context.Context) error {
-	pipes := s.config.state("init")
-	out, err := newOutput(filepath.Join(pipes, outputPipe), s.config.Output)
-	if err != nil {
-		return err
-	}
-	// Kettled holds both ends, so that reading does not end with one writer.
-	report, err := os.OpenFile(filepath.Join(pipes, endPipe), os.O_RDWR|unix.O_NONBLOCK, 0) //nolint:gosec // our own file.
-	if err != nil {
-		return errors.Join(fmt.Errorf("opening the pipe for the exit code: %w", err), out.finish())
-	}
-	pid, err := s.make(ctx, out)
-	if err != nil {
-		return errors.Join(err, report.Close(), out.finish())
-	}
-	s.init = adopt(pid, out, report)
-	inside, err := s.cgroup.contains(pid)
-	if err != nil || !inside {
-		return errors.Join(fmt.Errorf("checking the sandbox's first process: it is not in %s", s.cgroup.path), err)
-	}
-	if s.config.Profile == Docker {
-		return s.cgroup.delegate(pid)
-	}
-	return nil
 }
 
 // Start lets the first process run.
@@ -305,80 +231,4 @@ func (s *Sandbox) Thaw(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, thawTime)
 	defer cancel()
 	return s.cgroup.set(ctx, "cgroup.freeze", "0", event{"frozen", "0"})
-}
-
-// Kill ends every process of the sandbox, frozen or not, and returns when none is left. The first call notes what still
-// ran, see [Sandbox.Leftovers]. It may be repeated, and is done at once when nothing was loaded.
-func (s *Sandbox) Kill(ctx context.Context) error {
-	p, err := s.first()
-	if err != nil {
-		return nil //nolint:nilerr // no process, nothing to kill.
-	}
-	s.look(ctx)
-	if err := s.cgroup.kill(ctx); err != nil && !errors.Is(err, os.ErrNotExist) { // removed before
-		return err
-	}
-	select {
-	case <-p.gone:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the sandbox's first process: %w", ctx.Err())
-	}
-}
-
-// look notes once what still runs.
-func (s *Sandbox) look(ctx context.Context) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.surveyed {
-		return
-	}
-	s.leftCount, s.left = s.survey(ctx)
-	s.surveyed = true
-}
-
-// thawTime bounds thawing and killTime the killing in Close, where the caller's patience is already spent.
-const (
-	thawTime = 5 * time.Second
-	killTime = 10 * time.Second
-)
-
-// Close kills what still runs and removes container, mounts and kettled's own files. It may be repeated. What the job has
-// written stays where [Sandbox.Volumes] says: there is no bound on the time that it takes to remove that, and it is gone
-// with the machine.
-func (s *Sandbox) Close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, killTime)
-	defer cancel()
-	errs := []error{s.Kill(ctx)}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil
-	}
-	if s.group {
-		errs = append(errs, s.cgroup.remove())
-	}
-	errs = append(errs, s.unmount())
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("closing the sandbox: %w", err)
-	}
-	s.closed = true
-	return s.removeFiles()
-}
-
-// removeFiles removes what nobody wrote to but kettled: its own folders, and all of scratch when nothing ever ran there.
-func (s *Sandbox) removeFiles() error {
-	folders := []string{s.config.State}
-	if s.init == nil {
-		folders = append(folders, s.config.Scratch)
-	}
-	var errs []error
-	for _, folder := range folders {
-		entries, err := os.ReadDir(folder)
-		errs = append(errs, err)
-		for _, e := range entries {
-			errs = append(errs, os.RemoveAll(filepath.Join(folder, e.Name())))
-		}
-	}
-	return errors.Join(errs...)
 }

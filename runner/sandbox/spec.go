@@ -17,6 +17,40 @@ const (
 	idSize = 1 << 18
 )
 
+func mappings() []specs.LinuxIDMapping {
+	return []specs.LinuxIDMapping{{ContainerID: 0, HostID: idBase, Size: idSize}}
+}
+
+func namespaces() []specs.LinuxNamespace {
+	var all []specs.LinuxNamespace
+	for _, t := range []specs.LinuxNamespaceType{
+		specs.UserNamespace, specs.PIDNamespace, specs.MountNamespace, specs.NetworkNamespace, specs.IPCNamespace,
+		specs.UTSNamespace, specs.CgroupNamespace,
+	} {
+		all = append(all, specs.LinuxNamespace{Type: t})
+	}
+	return all
+}
+
+// devices of the docker profile, besides the six that every sandbox has.
+var devices = [...]struct {
+	path         string
+	major, minor int64
+}{
+	{"/dev/fuse", 10, 229},
+	{"/dev/net/tun", 10, 200},
+}
+
+func (p Profile) deviceRules() []specs.LinuxDeviceCgroup {
+	rules := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}} // the runtime adds the default six
+	if p == Docker {
+		for _, d := range devices {
+			rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &d.major, Minor: &d.minor, Access: "rw"})
+		}
+	}
+	return rules
+}
+
 // capabilities of both profiles' bounding sets: what sudo and apt need. They are valid in the sandbox's own user namespace
 // only, and the runner's user holds none of them until sudo gives them.
 var capabilities = [...]string{
@@ -47,22 +81,12 @@ var masked = [...]string{
 
 var readOnly = [...]string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"}
 
-// devices of the docker profile, besides the six that every sandbox has.
-var devices = [...]struct {
-	path         string
-	major, minor int64
-}{
-	{"/dev/fuse", 10, 229},
-	{"/dev/net/tun", 10, 200},
-}
-
 // spec is the container as the OCI runtime specification, config.md and config-linux.md, describes it. Limits are not in
 // it: kettled sets them itself, on a group around the container's own.
 func (c Config) spec(env []string, groups []uint32) *specs.Spec {
-	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: idBase, Size: idSize}}
-	oomScore := 500 // before kettled, whenever the kernel must choose
+	oomScore := 0 // kettled's own is not inherited; engines set it to 0, which must not be less
 	linux := &specs.Linux{
-		UIDMappings: ids, GIDMappings: ids,
+		UIDMappings: mappings(), GIDMappings: mappings(),
 		Namespaces:        namespaces(),
 		CgroupsPath:       cgroupOf(c).inner(),
 		Resources:         &specs.LinuxResources{Devices: c.Profile.deviceRules()},
@@ -108,27 +132,6 @@ func (p Profile) bounding() []string {
 	return capabilities[:]
 }
 
-func (p Profile) deviceRules() []specs.LinuxDeviceCgroup {
-	rules := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}} // the runtime adds the default six
-	if p == Docker {
-		for _, d := range devices {
-			rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &d.major, Minor: &d.minor, Access: "rw"})
-		}
-	}
-	return rules
-}
-
-func namespaces() []specs.LinuxNamespace {
-	var all []specs.LinuxNamespace
-	for _, t := range []specs.LinuxNamespaceType{
-		specs.UserNamespace, specs.PIDNamespace, specs.MountNamespace, specs.NetworkNamespace, specs.IPCNamespace,
-		specs.UTSNamespace, specs.CgroupNamespace,
-	} {
-		all = append(all, specs.LinuxNamespace{Type: t})
-	}
-	return all
-}
-
 // mounts lists what lies over the overlay.
 func (c Config) mounts() []specs.Mount {
 	mount := func(kind, target string, options ...string) specs.Mount {
@@ -150,11 +153,11 @@ func (c Config) mounts() []specs.Mount {
 		mount("sysfs", "/sys", "nosuid", "noexec", "nodev", system),
 		mount("cgroup", "/sys/fs/cgroup", "nosuid", "noexec", "nodev", system),
 		mount("tmpfs", "/run", "nosuid", "nodev", "mode=755"),
-		bind(c.state("door"), doorMount, "ro", "nosuid", "nodev", "noexec"),
-		bind(c.state("shown"), initMount, "ro", "nosuid", "nodev", "noexec"),
+		bind(c.Door, doorMount, "ro", "nosuid", "nodev", "noexec"),
+		bind(c.state("init"), initMount, "ro", "nosuid", "nodev", "noexec"),
 	}
 	if c.Init == Systemd {
-		all = append(all, bind(c.state("shown/"+unitName), unitMount, "ro", "nosuid", "nodev", "noexec"))
+		all = append(all, bind(c.state("init/"+unitName), unitMount, "ro", "nosuid", "nodev", "noexec"))
 	}
 	for _, v := range c.Profile.volumes() {
 		all = append(all, bind(c.volume(v.name), v.inside, "rw", "nodev"))

@@ -161,12 +161,21 @@ func (a *attacker) mounts() {
 	for _, kind := range []string{"proc", "sysfs", "tmpfs", "overlay", "cgroup2", "mqueue", "devpts"} {
 		a.strictly("mount "+kind, func() error { return mount("none", kind, "") })
 	}
-	for _, dir := range []string{"/run/kettle", "/run/kettle-init"} {
-		a.try("remount writable "+dir, unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND, ""))
+	// Root may change the flags of its own mounts in the docker profile, and gains nothing by it.
+	remount := func(dir string) error { return unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND, "") }
+	for _, file := range []string{"/run/kettle/note", "/run/kettle-init/start"} {
+		dir := filepath.Dir(file)
+		a.strictly("remount writable "+dir, func() error { return remount(dir) })
+		_ = remount(dir)
+		a.try("write "+file+" after a remount", writable(file))
+		a.try("write "+dir+" after a remount", os.WriteFile(dir+"/x", nil, 0o600))
 		a.strictly("unmount "+dir, func() error { return unix.Unmount(dir, 0) })
 	}
-	for _, dir := range []string{"/home/runner", "/tmp"} {
-		a.try("allow devices on "+dir, unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND, ""))
+	for _, dir := range []string{"/home/runner", "/tmp", "/"} {
+		a.strictly("allow devices on "+dir, func() error { return remount(dir) })
+		_ = remount(dir)
+		a.tryNode(filepath.Join(dir, "node-vda"), unix.S_IFBLK, unix.Mkdev(254, 0))
+		a.tryNode(filepath.Join(dir, "node-kmsg"), unix.S_IFCHR, unix.Mkdev(1, 11))
 	}
 	a.strictly("unmount /proc", func() error { return unix.Unmount("/proc", unix.MNT_DETACH) })
 }
@@ -342,7 +351,7 @@ func (a *attacker) keys() {
 
 // disk asks the job's file system for what only its owner may.
 func (a *attacker) disk() {
-	for _, dir := range []string{"/home/runner", "/tmp", "/"} {
+	for _, dir := range []string{"/home/runner", "/tmp", "/", "/host/home/runner", "/host/tmp"} {
 		f, err := os.Open(dir)
 		if err != nil {
 			continue

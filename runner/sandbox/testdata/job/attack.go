@@ -23,7 +23,7 @@ type attacker struct {
 // attack tries everything, as whoever runs it.
 func attack(args []string) int {
 	fmt.Println("uid", os.Getuid())
-	a := attacker{strict: args[0] == "strict", supervisor: args[1], key: args[2]}
+	a := attacker{strict: args[1] == "strict", supervisor: args[2], key: args[3]}
 	for _, part := range []struct {
 		area string
 		run  func()
@@ -31,8 +31,9 @@ func attack(args []string) int {
 		{"supervisor", a.processes}, {"devices", a.devices}, {"mounts", a.mounts}, {"calls", a.calls}, {"kernel", a.kernelFiles},
 		{"network", a.network}, {"groups", a.groups}, {"clock", a.clock}, {"keys", a.keys}, {"namespaces", a.namespaces}, {"disk", a.disk},
 	} {
-		a.area = part.area
-		part.run()
+		if a.area = part.area; args[0] == "all" || args[0] == a.area {
+			part.run()
+		}
 	}
 	fmt.Println("attack over")
 	return 0

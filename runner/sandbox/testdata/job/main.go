@@ -41,6 +41,12 @@ func run(args []string) int {
 		return dividedGroups()
 	case "serve":
 		return serve(rest[0])
+	case "dial":
+		return dial(rest[0])
+	case "privileged":
+		return privileged()
+	case "write-here":
+		return say(os.WriteFile(rest[0], []byte("from a container\n"), 0o644))
 	case "sleep":
 		time.Sleep(time.Hour)
 	case "orphan": // leaves a child behind, which ends later

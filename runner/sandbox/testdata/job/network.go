@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -111,4 +112,46 @@ func enter(name string) error {
 	}
 	defer func() { _ = unix.Close(fd) }()
 	return unix.Setns(fd, 0)
+}
+
+// dial reads what a server says, or is glad when one listens on a path.
+func dial(address string) int {
+	network, rest := "tcp", address
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, rest = "unix", path
+	}
+	var conn net.Conn
+	var err error
+	for range 50 { // the server may still be starting
+		if conn, err = net.Dial(network, rest); err == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err != nil || network == "unix" {
+		fmt.Println("dialled", address, err)
+		return map[bool]int{true: 0, false: 1}[err == nil]
+	}
+	text, err := io.ReadAll(conn)
+	fmt.Printf("dialled %s: %q\n", address, text)
+	return say(err)
+}
+
+// privileged does what a privileged container can be asked for.
+func privileged() int {
+	if err := os.MkdirAll("/m", 0o755); err != nil {
+		return say(err)
+	}
+	for _, kind := range []string{"tmpfs", "proc", "sysfs"} {
+		if err := unix.Mount(kind, "/m", kind, 0, ""); err != nil {
+			return say(fmt.Errorf("mounting %s: %w", kind, err))
+		}
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "CapEff") {
+			fmt.Print("privileged with ", line)
+		}
+	}
+	return say(err)
 }
