@@ -54,17 +54,17 @@ func serve(t *testing.T, h door.Handler) door.Client {
 	return door.Client{Path: path}
 }
 
-// TestContainerPaths translates the request of a job in a container; /work is the runner's work folder.
+// TestContainerPaths translates the request of a job in a container; /runs is the runner's work folder.
 func TestContainerPaths(t *testing.T) {
 	t.Parallel()
-	client := serve(t, kettled{"/work/widget/widget"})
+	client := serve(t, kettled{"/runs/widget/widget"})
 	in := door.Attest{
 		Workspace: "/__w/widget/widget", Checksums: "/__w/_temp/sums", ArtifactsList: "/github/home/list",
 		Paths: []string{"dist/*", "../x", "!dist/a", "/__w/widget/widget/out/**", "!/__w/**/b", "/__w", "/__t/go/1", "/github/workflow/event.json", "/__w/a/../b"},
 	}
 	want := door.Attest{
-		Workspace: "/work/widget/widget", Checksums: "/work/_temp/sums", ArtifactsList: "/work/_temp/_github_home/list",
-		Paths: []string{"dist/*", "../x", "!dist/a", "/work/widget/widget/out/**", "!/work/**/b", "/work", "/work/_tool/go/1", "/work/_temp/_github_workflow/event.json", "/work/b"},
+		Workspace: "/runs/widget/widget", Checksums: "/runs/_temp/sums", ArtifactsList: "/runs/_temp/_github_home/list",
+		Paths: []string{"dist/*", "../x", "!dist/a", "/runs/widget/widget/out/**", "!/runs/**/b", "/runs", "/runs/_tool/go/1", "/runs/_temp/_github_workflow/event.json", "/runs/b"},
 	}
 	got, err := outside(t.Context(), client, in)
 	if err != nil {
@@ -73,7 +73,7 @@ func TestContainerPaths(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	plain := door.Attest{Workspace: "/work/widget/widget", Paths: []string{"/opt/x"}}
+	plain := door.Attest{Workspace: "/runs/widget/widget", Paths: []string{"/opt/x"}}
 	if got, err := outside(t.Context(), door.Client{Path: "/nonexistent"}, plain); err != nil || !cmp.Equal(got, plain) {
 		t.Errorf("a job without a container: %+v, %v", got, err)
 	}
@@ -83,7 +83,7 @@ func TestContainerPaths(t *testing.T) {
 // be attested in their place.
 func TestAttackOtherFile(t *testing.T) {
 	t.Parallel()
-	client := serve(t, kettled{"/work/widget/widget"})
+	client := serve(t, kettled{"/runs/widget/widget"})
 	var usage *UsageError
 	for _, p := range []string{"/opt/out", "/", "/__work/x", "/__w/../etc/passwd", "/__w/*/../../etc/passwd", "!/etc/x", "/__t../x", "/github/homes"} {
 		if got, err := outside(t.Context(), client, door.Attest{Workspace: "/__w/w/w", Paths: []string{p}}); !errors.As(err, &usage) {

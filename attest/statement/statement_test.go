@@ -173,13 +173,13 @@ func TestConductGolden(t *testing.T) {
 	p.Internal.Kettle.Outputs = OutputsSnapshot
 	p.Internal.Kettle.Egress = Egress{
 		Mode: EgressAllow, Left: 2, Refused: 3,
-		Flows: []Flow{{Host: "proxy.golang.org", Port: 443, Protocol: "tls", Connections: 4, Sent: 500, Received: 6000}},
+		Flows: []Flow{{Host: "modules.example.com", Port: 443, Protocol: "tls", Connections: 4, Sent: 500, Received: 6000}},
 	}
 	b, err := p.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `"egress":{"mode":"allow","flows":[{"host":"proxy.golang.org","port":443,"protocol":"tls","connections":4,` +
+	const want = `"egress":{"mode":"allow","flows":[{"host":"modules.example.com","port":443,"protocol":"tls","connections":4,` +
 		`"sent":500,"received":6000}],"left":2,"refused":3},"outputs":"snapshot","frozenMillis":12`
 	if !bytes.Contains(b, []byte(want)) {
 		t.Errorf("%s\nlacks\n%s", b, want)
