@@ -20,8 +20,8 @@ const (
 // arguments gives QEMU's command line without its name. Every device is written out: -nodefaults.
 func arguments(c *Config, s *staged, accel Acceleration, socat string) []string {
 	// The processor model is written out so that a guest does not change with the host that it runs on. Emulated AVX2
-	// makes SHA-256 slower than plain integer code.
-	accelerator, cpu := "tcg,thread=multi", "max,-avx2"
+	// makes SHA-256 slower than plain integer code, and emulated BMI2 kills apt (QEMU 7.2: SIGILL in its hashes).
+	accelerator, cpu := "tcg,thread=multi", "max,-avx2,-bmi2"
 	if accel == KVM {
 		accelerator, cpu = "kvm", "host"
 	}
