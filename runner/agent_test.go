@@ -272,6 +272,9 @@ func startedFails(want error) func(*testing.T, context.Context, *Agent, *world) 
 		if err == nil || want != errAny && !errors.Is(err, want) { //nolint:errorlint // errAny is a marker.
 			t.Errorf("hook was answered with %v, want %v", err, want)
 		}
+		if w.saw("open") > 0 {
+			t.Error("the gate opened for a job that was refused")
+		}
 	}
 }
 
