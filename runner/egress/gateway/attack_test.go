@@ -116,12 +116,12 @@ func sandboxFor(t *testing.T, attack string) sandbox {
 func attack(t *testing.T, name string) []string {
 	t.Helper()
 	s := sandboxFor(t, name)
-	_, seen := open(t, s.namespace)
+	g, visits := open(t, s.namespace)
 	said, err := s.start("")
 	if err != nil || said != "" {
 		t.Errorf("%v:\n%s", err, said)
 	}
-	return seen.all()
+	return settled(t, g, visits)
 }
 
 // Root of the sandbox gives itself other addresses and routes: every connection still ends in the gateway.
@@ -150,7 +150,7 @@ func TestAttackReaddress(t *testing.T) {
 			targets = append(targets, netip.AddrPortFrom(p.Addr(), netip.MustParseAddrPort(l.Addr().String()).Port()).String())
 		}
 	}
-	_, seen := open(t, s.namespace)
+	g, visits := open(t, s.namespace)
 	said, err := s.start(strings.Join(targets, " "))
 	if err != nil || said != "" {
 		t.Errorf("%v:\n%s", err, said)
@@ -163,8 +163,8 @@ func TestAttackReaddress(t *testing.T) {
 	for _, target := range targets {
 		want = append(want, "tcp "+target)
 	}
-	if !slices.Equal(seen.all(), want) {
-		t.Errorf("the gateway saw %q, want %q", seen.all(), want)
+	if seen := settled(t, g, visits); !slices.Equal(seen, want) {
+		t.Errorf("the gateway saw %q, want %q", seen, want)
 	}
 }
 
