@@ -5,7 +5,7 @@
 
 set -euo pipefail
 job=$PWD/bin/Runner.Listener
-mkdir -p ~/work/_temp ~/externals /tmp/context
+mkdir -p ~/_work/_temp ~/externals /tmp/context
 cd /tmp/context
 began=$SECONDS
 step() { echo "== $* (after $((SECONDS - began)) s)"; }
@@ -46,7 +46,7 @@ docker start "$service" >/dev/null
 docker ps --all --filter "id=$service" --filter status=running --no-trunc --format '{{.ID}} {{.Status}}' | grep -q "$service Up"
 docker port "$service" | grep -F '6379/tcp -> 0.0.0.0:'
 container=$(docker create --name job_1f2e --label $label --workdir /__w/w/w --network $docker_net -e "HOME=/github/home" -e GITHUB_ACTIONS=true -e CI=true \
-  -v /var/run/docker.sock:/var/run/docker.sock -v "$HOME/work:/__w" -v "$HOME/externals:/__e:ro" -v "$HOME/work/_temp:/__w/_temp" \
+  -v /var/run/docker.sock:/var/run/docker.sock -v "$HOME/_work:/__w" -v "$HOME/externals:/__e:ro" -v "$HOME/_work/_temp:/__w/_temp" \
   --entrypoint /job job sleep)
 docker start "$container" >/dev/null
 docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "$container" | grep -F CI=true
@@ -54,7 +54,7 @@ docker inspect --format '{{if .Config.Healthcheck}}{{print .State.Health.Status}
 docker exec -i --workdir /__w -e STEP=1 "$container" /job write-here out
 docker exec -i "$container" /job dial cache:6379
 docker exec -i "$container" /job dial unix:/var/run/docker.sock
-cat ~/work/out
+cat ~/_work/out
 docker stop --time 1 "$service" >/dev/null
 docker rm --force "$container" "$service" >/dev/null
 docker network rm $docker_net >/dev/null
