@@ -196,7 +196,6 @@ func TestAttackSubstitutedClaims(t *testing.T) {
 		"iat of the other": "within the time that a token may be judged at",
 		"nbf of the other": "within the time that a token may be judged at",
 		"exp of the other": "within the time that a token may be judged at",
-		"job_workflow_":    "a called workflow is compared when the statement states one",
 	})
 	var theirs, ours map[string]any
 	o, token := otherBuild(), ""

@@ -57,20 +57,15 @@ func (c *claims) check(want Want, at time.Time) error {
 		{"ref", f.Ref, c.Ref},
 		{"sha", f.SHA, c.SHA},
 		{"event_name", f.Event, c.EventName},
+		{"job_workflow_ref", f.JobWorkflowRef, c.JobWorkflowRef},
+		{"job_workflow_sha", f.JobWorkflowSHA, c.JobWorkflowSHA},
 	} {
 		if e.got != e.want {
 			add(refusal.Identity, e.name, e.want, e.got)
 		}
 	}
-	// Facts that not every job has are compared when the statement states them.
-	for _, e := range []struct{ name, want, got string }{
-		{"job_workflow_ref", f.JobWorkflowRef, c.JobWorkflowRef},
-		{"job_workflow_sha", f.JobWorkflowSHA, c.JobWorkflowSHA},
-		{"actor_id", f.ActorID, c.ActorID},
-	} {
-		if e.want != "" && e.got != e.want {
-			add(refusal.Identity, e.name, e.want, e.got)
-		}
+	if f.ActorID != "" && c.ActorID != f.ActorID { // a fact that not every job has
+		add(refusal.Identity, "actor_id", f.ActorID, c.ActorID)
 	}
 	if c.Environment != "" { // no fact: jobs with a deployment environment are not taken
 		add(refusal.Identity, "environment", "", c.Environment)

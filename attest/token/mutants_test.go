@@ -23,6 +23,7 @@ func TestMutants(t *testing.T) {
 		{Check: "the issuer", File: claims, Old: "if c.Issuer != want.Issuer {", New: "if c.Issuer == \"\\x00\" {"}:                                                                                                             "Foreign",
 		{Check: "the audience", File: claims, Old: "c.Audience[0] != want.Audience {", New: "false {"}:                                                                                                                          "Foreign",
 		{Check: "one audience", File: claims, Old: "len(c.Audience) != 1 ||", New: "len(c.Audience) == 0 ||"}:                                                                                                                   "Foreign",
+		{Check: "the actor", File: claims, Old: "c.ActorID != f.ActorID {", New: "false {"}:                                                                                                                                     "Foreign",
 		{Check: "the deployment environment", File: claims, Old: `if c.Environment != "" {`, New: `if c.Environment == "\x00" {`}:                                                                                               "Foreign",
 		{Check: "the workflow file", File: claims, Old: "c.WorkflowRef != workflow {", New: "false {"}:                                                                                                                          "Foreign",
 		{Check: "all times", File: claims, Old: "if c.IssuedAt == nil || c.Expiry == nil || c.NotBefore == nil {", New: "if c.IssuedAt == nil || c.Expiry == nil || c.NotBefore == nil {\n\t\treturn nil\n\t}\n\tif false {"}:   "Foreign",
@@ -37,7 +38,8 @@ func TestMutants(t *testing.T) {
 		"repository_id": {"f.RepositoryID", "c.RepositoryID"}, "repository_owner_id": {"f.RepositoryOwnerID", "c.RepositoryOwnerID"},
 		"run_id": {"f.RunID", "string(c.RunID)"}, "run_attempt": {"f.RunAttempt", "string(c.RunAttempt)"},
 		"check_run_id": {"f.JobID", "string(c.CheckRunID)"}, "ref": {"f.Ref", "c.Ref"}, "sha": {"f.SHA", "c.SHA"},
-		"event_name": {"f.Event", "c.EventName"}, "actor_id": {"f.ActorID", "c.ActorID"},
+		"event_name": {"f.Event", "c.EventName"}, "job_workflow_ref": {"f.JobWorkflowRef", "c.JobWorkflowRef"},
+		"job_workflow_sha": {"f.JobWorkflowSHA", "c.JobWorkflowSHA"},
 	} {
 		row := `{"` + name + `", ` + fields[0] + ", " + fields[1] + "}"
 		rows[mutant.Mutant{Check: name, File: claims, Old: row, New: strings.Replace(row, fields[1], fields[0], 1)}] = "Foreign"

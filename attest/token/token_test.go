@@ -75,6 +75,7 @@ func want() Want {
 			Server: "https://github.com", Repository: "acme/widget", RepositoryID: "1296269", RepositoryOwnerID: "583231",
 			RunID: "1536140711", RunAttempt: "1", JobID: "987654321", Ref: "refs/heads/main", SHA: strings.Repeat("a1", 20),
 			Event: "push", WorkflowPath: ".github/workflows/release@x.yml", ActorID: "42",
+			JobWorkflowRef: "acme/called/.github/workflows/build.yml@refs/tags/v1", JobWorkflowSHA: strings.Repeat("b2", 20),
 		},
 	}
 }
@@ -88,7 +89,8 @@ func payload() map[string]any {
 		"repository_owner_id": "583231", "run_id": "1536140711", "run_attempt": "1", "check_run_id": "987654321",
 		"ref": "refs/heads/main", "sha": strings.Repeat("a1", 20), "event_name": "push", "actor_id": "42",
 		"workflow_ref":     "acme/widget/.github/workflows/release@x.yml@refs/heads/main",
-		"job_workflow_ref": "acme/widget/.github/workflows/release@x.yml@refs/heads/main", "enterprise": "acme",
+		"job_workflow_ref": "acme/called/.github/workflows/build.yml@refs/tags/v1",
+		"job_workflow_sha": strings.Repeat("b2", 20), "enterprise": "acme",
 	}
 }
 
@@ -173,6 +175,10 @@ func TestAttackForeignToken(t *testing.T) {
 		"workflow, more":     {"workflow_ref", "acme/widget/.github/workflows/release@x.yml@refs/heads/main2", refusal.ErrIdentity},
 		"workflow, no ref":   {"workflow_ref", "acme/widget/.github/workflows/release@x.yml", refusal.ErrIdentity},
 		"no workflow":        {"workflow_ref", nil, refusal.ErrIdentity},
+		"called":             {"job_workflow_ref", "acme/called/.github/workflows/build.yml@refs/tags/v2", refusal.ErrIdentity},
+		"not called":         {"job_workflow_ref", nil, refusal.ErrIdentity},
+		"called commit":      {"job_workflow_sha", strings.Repeat("b3", 20), refusal.ErrIdentity},
+		"no called commit":   {"job_workflow_sha", nil, refusal.ErrIdentity},
 		"expired":            {"exp", at.Add(-Skew).Unix(), refusal.ErrExpired},
 		"not yet":            {"nbf", at.Add(Skew + time.Second).Unix(), refusal.ErrExpired},
 		"old":                {"iat", at.Add(-MaxAge - time.Second).Unix(), refusal.ErrExpired},

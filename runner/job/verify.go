@@ -10,6 +10,7 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/token"
@@ -24,12 +25,13 @@ type signedClaims struct {
 
 // verifyToken verifies a token twice: with attest/token, which is what every verifier will run over the DISPATCH
 // statement, so that a token which they would refuse is refused now; and with go-oidc, which gives the signed claims.
-func verifyToken(ctx context.Context, jwt string, jwks []byte, want token.Want, at time.Time) (*signedClaims, error) {
+func verifyToken(ctx context.Context, raw string, jwks []byte, want token.Want, at time.Time) (*signedClaims, error) {
 	keys, err := token.ParseKeys(jwks)
 	if err != nil {
 		return nil, fmt.Errorf("reading the issuer's keys: %w", err)
 	}
-	if _, err := token.Verify(jwt, keys, want, at); err != nil {
+	want.Facts.JobWorkflowRef, want.Facts.JobWorkflowSHA = unverifiedCalled(raw)
+	if _, err := token.Verify(raw, keys, want, at); err != nil {
 		return nil, err
 	}
 	var set jose.JSONWebKeySet
@@ -42,7 +44,7 @@ func verifyToken(ctx context.Context, jwt string, jwks []byte, want token.Want, 
 	}
 	verified, err := oidc.NewVerifier(want.Issuer, static, &oidc.Config{
 		ClientID: want.Audience, SupportedSigningAlgs: []string{oidc.RS256}, Now: func() time.Time { return at.Add(-token.Skew) },
-	}).Verify(ctx, jwt)
+	}).Verify(ctx, raw)
 	if err != nil {
 		return nil, refuse(refusal.Signature, "a token that go-oidc accepts", "one that it refuses").Because(err)
 	}
@@ -51,4 +53,18 @@ func verifyToken(ctx context.Context, jwt string, jwks []byte, want token.Want, 
 		return nil, refuse(refusal.Malformed, "workflow claims as text", "claims of another type").Because(err)
 	}
 	return c, nil
+}
+
+// unverifiedCalled reads what a token says of the file that defines the job, before its signature is checked: no other
+// source tells, so the token's own word is the fact that a verifier will compare it with.
+func unverifiedCalled(raw string) (ref, sha string) {
+	var c signedClaims
+	parsed, err := jwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.RS256})
+	if err == nil {
+		err = parsed.UnsafeClaimsWithoutVerification(&c)
+	}
+	if err != nil { // token.Verify will say what is wrong with it
+		return "", ""
+	}
+	return c.JobWorkflowRef, c.JobWorkflowSHA
 }
