@@ -251,7 +251,7 @@ func (a *Agent) remove(ctx context.Context, reg Registration) error {
 	killErr := a.kill(ctx)
 	ctx, cancel := context.WithTimeout(ctx, removeTime)
 	defer cancel()
-	if err := a.ports.Registrar.Remove(ctx, reg.ID); err != nil {
+	if err := a.ports.Registrar.Remove(ctx, reg); err != nil {
 		return errors.Join(killErr, fmt.Errorf("deregistering runner %d: %w", reg.ID, err))
 	}
 	return killErr

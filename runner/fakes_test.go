@@ -109,12 +109,14 @@ func (w *world) Register(context.Context, string) (Registration, error) {
 	return Registration{ID: 41, Name: "kettle-1", JIT: secret.New("jit")}, w.registerErr
 }
 
-func (w *world) Remove(ctx context.Context, id int64) error {
+func (w *world) Observe(context.Context, Registration) (Sight, error) { return SightIdle, nil }
+
+func (w *world) Remove(ctx context.Context, r Registration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if id != 41 {
-		w.t.Errorf("removed runner %d", id)
+	if r.ID != 41 {
+		w.t.Errorf("removed runner %d", r.ID)
 	}
 	w.note("remove")
 	return nil

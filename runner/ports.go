@@ -15,17 +15,48 @@ import (
 // Registrar registers one ephemeral runner with GitHub.
 type Registrar interface {
 	// Register makes a runner of this name and returns what the runner program needs, already checked: hosts pinned,
-	// updates disabled, one job only.
+	// updates disabled, one job only. After an error that matches [ErrTryAgain] another try, under a new name, may succeed;
+	// the error may be a [Later] besides.
 	Register(ctx context.Context, name string) (Registration, error)
-	// Remove deletes the runner. It returns nil when the runner is already gone.
-	Remove(ctx context.Context, id int64) error
+	// Observe tells what GitHub says about the runner.
+	Observe(ctx context.Context, r Registration) (Sight, error)
+	// Remove deletes the runner. It returns nil only when GitHub, asked again, knows no such runner, and at once an error
+	// that matches [ErrBusy] when GitHub says that it runs a job. Without an ID the runner is looked for by its name.
+	Remove(ctx context.Context, r Registration) error
 }
 
 // Registration is one ephemeral runner.
 type Registration struct {
-	ID   int64
+	ID   int64 // 0 when GitHub has not told it
 	Name string
 	JIT  secret.String // the runner program's configuration; the job can read it
+}
+
+// Sight is what GitHub says about a runner.
+type Sight string
+
+// What GitHub may say. Anything else is not understood.
+const (
+	SightOffline Sight = "offline" // registered, and not connected
+	SightIdle    Sight = "idle"    // connected, without a job
+	SightBusy    Sight = "busy"    // has a job
+	SightGone    Sight = "gone"    // not registered
+)
+
+// What a [Registrar]'s errors may match.
+var (
+	// ErrTryAgain means that another try under a new name may succeed.
+	ErrTryAgain = errors.New("another try may succeed")
+	// ErrBusy means that the runner runs a job, so it cannot be removed.
+	ErrBusy = errors.New("the runner runs a job")
+	// ErrDenied means that GitHub refuses this credential; trying again does not help.
+	ErrDenied = errors.New("GitHub refuses the credential")
+)
+
+// Later is an error that says how long to wait before the next try.
+type Later interface {
+	error
+	RetryAfter() time.Duration
 }
 
 // Device is the secure processor.

@@ -61,7 +61,14 @@ func (r registrar) Register(ctx context.Context, name string) (runner.Registrati
 }
 
 // Remove implements [runner.Registrar].
-func (r registrar) Remove(ctx context.Context, id int64) error { return r.client.Remove(ctx, id) }
+func (r registrar) Remove(ctx context.Context, reg runner.Registration) error {
+	return r.client.Remove(ctx, reg)
+}
+
+// Observe implements [runner.Registrar].
+func (r registrar) Observe(ctx context.Context, reg runner.Registration) (runner.Sight, error) {
+	return r.client.Observe(ctx, reg)
+}
 
 // jobPolicy judges jobs by the policy file's section for them.
 type jobPolicy struct{ *policy.Policy }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/internal/secret"
+	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/job"
 	"github.com/kettle/attest/runner/job/pinned"
 )
@@ -220,7 +221,7 @@ func TestRemove(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			srv := fake{"DELETE " + runnersPath + "/42": answer(tc.status, map[string]any{"message": "m"})}.serve(t)
-			if err := client(t, srv, nil).Remove(t.Context(), 42); !errors.Is(err, tc.want) || (err == nil) != (tc.want == nil) {
+			if err := client(t, srv, nil).Remove(t.Context(), runner.Registration{ID: 42}); !errors.Is(err, tc.want) || (err == nil) != (tc.want == nil) {
 				t.Fatalf("got %v, want %v", err, tc.want)
 			}
 		})
@@ -447,7 +448,7 @@ func TestNoAnswer(t *testing.T) {
 	srv := fake{}.serve(t)
 	cl := client(t, srv, nil)
 	srv.Close()
-	err := cl.Remove(t.Context(), 42)
+	err := cl.Remove(t.Context(), runner.Registration{ID: 42})
 	if !errors.Is(err, ErrRemote) {
 		t.Fatalf("got %v", err)
 	}

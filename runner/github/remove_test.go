@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kettle/attest/internal/secret"
+	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/job/pinned"
 )
 
@@ -49,7 +50,7 @@ func TestRemoveInTheEnd(t *testing.T) {
 				}
 				answer(status, map[string]any{"message": "m"})(w, r)
 			}}.serve(t)
-			err := client(t, srv, nil).Remove(t.Context(), 42)
+			err := client(t, srv, nil).Remove(t.Context(), runner.Registration{ID: 42})
 			if !errors.Is(err, tc.want) || (err == nil) != (tc.want == nil) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
@@ -70,7 +71,7 @@ func TestRemoveEndsWithItsContext(t *testing.T) {
 		cancel()
 		return sleep(ctx, d)
 	}
-	if err := cl.Remove(ctx, 42); !errors.Is(err, ErrBusy) || !errors.Is(err, context.Canceled) {
+	if err := cl.Remove(ctx, runner.Registration{ID: 42}); !errors.Is(err, ErrBusy) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

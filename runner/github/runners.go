@@ -82,7 +82,7 @@ func (c *Client) undo(ctx context.Context, id int64, why error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
-	return errors.Join(why, c.Remove(ctx, id))
+	return errors.Join(why, c.Remove(ctx, runner.Registration{ID: id}))
 }
 
 const cleanupTime = 30 * time.Second
@@ -96,7 +96,8 @@ const (
 
 // Remove deletes a runner. A runner that is gone is no error; one that still runs a job half a minute later, or when ctx
 // ends, is [ErrBusy].
-func (c *Client) Remove(ctx context.Context, id int64) error {
+func (c *Client) Remove(ctx context.Context, reg runner.Registration) error {
+	id := reg.ID
 	end := c.clock.now().Add(busyTime)
 	for pause := firstWait; ; pause = min(2*pause, busyPause) {
 		err := c.remove(ctx, id)
@@ -150,6 +151,22 @@ func (c *Client) Get(ctx context.Context, id int64) (Runner, error) {
 		return Runner{}, remote(fmt.Sprintf("asking for runner %d", id), c.registerPermission(), resp, err)
 	}
 	return described(answer), nil
+}
+
+// Observe implements [runner.Registrar].
+func (c *Client) Observe(ctx context.Context, reg runner.Registration) (runner.Sight, error) {
+	r, err := c.Get(ctx, reg.ID)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return runner.SightGone, nil
+	case err != nil:
+		return "", err
+	case r.Busy:
+		return runner.SightBusy, nil
+	case r.Online:
+		return runner.SightIdle, nil
+	}
+	return runner.SightOffline, nil
 }
 
 // Online reports whether the runner is connected. A runner that is gone is not.

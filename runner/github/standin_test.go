@@ -106,7 +106,7 @@ func TestStandIn(t *testing.T) {
 	if _, err := cl.Get(ctx, reg.ID); !errors.Is(err, github.ErrNotFound) {
 		t.Errorf("the runner of the taken name stayed: %v", err)
 	}
-	if err := cl.Remove(ctx, reg.ID); err != nil {
+	if err := cl.Remove(ctx, reg); err != nil {
 		t.Errorf("removing twice: %v", err)
 	}
 	asks(t, s, cl)
