@@ -33,7 +33,8 @@ const inGuest = "KETTLE_TEST_GUEST"
 const secret = "kettled-s-own-secret"
 
 // boot is the least of what runner/boot does, then the tests, then the end. Its orders are lines of the configuration:
-// "run" and "skip" with a pattern each, and "mutant" with the name of a program below mutantsDir and a pattern.
+// "run" and "skip" with a pattern each, "mutant" with the name of a program below mutantsDir and a pattern, and "set" with
+// a variable and its value.
 func boot(m *testing.M) int {
 	orders, err := os.ReadFile(image.ConfigFile)
 	if err == nil {
@@ -56,6 +57,9 @@ func obey(m *testing.M, orders string) {
 	for line := range strings.Lines(orders) {
 		verb, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch verb {
+		case "set":
+			name, value, _ := strings.Cut(rest, " ")
+			_ = os.Setenv(name, value)
 		case "mutant":
 			name, attack, _ := strings.Cut(rest, " ")
 			runMutant(name, attack)

@@ -172,3 +172,15 @@ func dividedGroups() int {
 	time.Sleep(time.Hour)
 	return 0
 }
+
+// execs runs a program many times, one after the other.
+func execs(times, program string) int {
+	n, err := strconv.Atoi(times)
+	for i := 0; i < n && err == nil; i++ {
+		var pid int
+		if pid, err = syscall.ForkExec(program, []string{program}, &syscall.ProcAttr{}); err == nil {
+			_, err = syscall.Wait4(pid, nil, 0, nil)
+		}
+	}
+	return say(err)
+}
