@@ -3,6 +3,7 @@
 package fakegithub
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -53,31 +54,31 @@ func (c *call) createInstallationToken() error {
 		granted = narrowed
 	}
 	token := "ghs_" + random(18)
-	expires := c.s.cfg.Now().Add(installationTokenLife)
-	c.s.tokens[token] = &principal{kind: installation, account: app.Account, permissions: granted, expires: expires}
+	life := cmp.Or(c.s.faults.InstallationLife, installationTokenLife)
+	c.s.tokens[token] = &principal{kind: installation, account: app.Account, permissions: granted, expires: c.s.steady().Add(life)}
 	return c.reply(http.StatusCreated, struct {
 		Token       string            `json:"token"`
 		Expires     string            `json:"expires_at"`
 		Permissions map[string]string `json:"permissions"`
 		Selection   string            `json:"repository_selection"`
-	}{token, stamp(expires), granted, "all"})
+	}{token, stamp(c.s.cfg.Now().Add(life)), granted, "all"})
 }
 
 // app verifies the App's JWT.
 func (c *call) app() (*App, error) {
 	raw := bearer(c.r)
 	if raw == "" {
-		return nil, &apiError{http.StatusUnauthorized, "A JSON web token could not be decoded"}
+		return nil, &apiError{status: http.StatusUnauthorized, message: "A JSON web token could not be decoded"}
 	}
 	token, err := jwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
-		return nil, &apiError{http.StatusUnauthorized, "A JSON web token could not be decoded"}
+		return nil, &apiError{status: http.StatusUnauthorized, message: "A JSON web token could not be decoded"}
 	}
 	var unverified struct {
 		Issuer json.RawMessage `json:"iss"`
 	}
 	if err := token.UnsafeClaimsWithoutVerification(&unverified); err != nil {
-		return nil, &apiError{http.StatusUnauthorized, "A JSON web token could not be decoded"}
+		return nil, &apiError{status: http.StatusUnauthorized, message: "A JSON web token could not be decoded"}
 	}
 	for i := range c.s.cfg.Apps {
 		app := &c.s.cfg.Apps[i]
@@ -87,7 +88,7 @@ func (c *call) app() (*App, error) {
 		}
 		return app, c.verifyApp(token, app)
 	}
-	return nil, &apiError{http.StatusUnauthorized, "Integration not found"}
+	return nil, &apiError{status: http.StatusUnauthorized, message: "Integration not found"}
 }
 
 func (c *call) verifyApp(token *jwt.JSONWebToken, app *App) error {
@@ -96,17 +97,17 @@ func (c *call) verifyApp(token *jwt.JSONWebToken, app *App) error {
 		IssuedAt *jwt.NumericDate `json:"iat"`
 	}
 	if err := token.Claims(app.Key, &claims); err != nil {
-		return &apiError{http.StatusUnauthorized, "A JSON web token could not be decoded"}
+		return &apiError{status: http.StatusUnauthorized, message: "A JSON web token could not be decoded"}
 	}
 	const drift = time.Minute
 	now := c.s.cfg.Now()
 	switch {
 	case claims.Expiry == nil || now.After(claims.Expiry.Time()):
-		return &apiError{http.StatusUnauthorized, "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires"}
+		return &apiError{status: http.StatusUnauthorized, message: "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires"}
 	case claims.Expiry.Time().After(now.Add(10*time.Minute + drift)):
-		return &apiError{http.StatusUnauthorized, "'Expiration time' claim ('exp') is too far in the future"}
+		return &apiError{status: http.StatusUnauthorized, message: "'Expiration time' claim ('exp') is too far in the future"}
 	case claims.IssuedAt == nil || claims.IssuedAt.Time().After(now.Add(drift)):
-		return &apiError{http.StatusUnauthorized, "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued"}
+		return &apiError{status: http.StatusUnauthorized, message: "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued"}
 	}
 	return nil
 }

@@ -175,3 +175,24 @@ func TestJobToken(t *testing.T) {
 		t.Errorf("after the end of the job: %d", code)
 	}
 }
+
+// installationToken gets a token of the App of newApp.
+func installationToken(t *testing.T, base string, key *rsa.PrivateKey) string {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: key}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	raw, err := jwt.Signed(signer).Claims(map[string]any{"iss": "77", "iat": now.Add(-time.Minute).Unix(), "exp": now.Add(8 * time.Minute).Unix()}).Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, body := send(t, http.MethodPost, base+"/app/installations/88/access_tokens", raw, "", nil)
+	var out struct{ Token string }
+	unmarshal(t, body, &out)
+	if code != http.StatusCreated || out.Token == "" {
+		t.Fatalf("%d %s", code, body)
+	}
+	return out.Token
+}

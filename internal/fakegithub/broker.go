@@ -5,6 +5,9 @@ package fakegithub
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kettle/attest/internal/fakegithub/jobmessage"
@@ -15,6 +18,7 @@ const (
 	kindAcknowledgeNotFound = "AcknowledgeJobNotFound"
 	kindRunnerNotFound      = "RunnerNotFound"
 	kindSessionInvalid      = "RunnerSessionInvalid"
+	kindVersionTooOld       = "RunnerVersionTooOld"
 )
 
 func (s *Server) routeBroker(mux *http.ServeMux) {
@@ -44,7 +48,7 @@ func (s *Server) listener(r *http.Request) (*runner, *serviceError) {
 	switch {
 	case p == nil || p.kind != runnerOAuth:
 		return nil, brokerError(http.StatusUnauthorized, "", "Not authorized")
-	case p.runner.removed:
+	case p.runner.removed && !p.runner.ghost:
 		return nil, brokerError(http.StatusNotFound, kindRunnerNotFound, "Registration "+p.runner.clientID+" was not found.")
 	}
 	return p.runner, nil
@@ -72,7 +76,7 @@ func (s *Server) createSession(w http.ResponseWriter, r *http.Request) {
 	case fault != nil:
 	case ask.Agent.ID.String() != decimal(run.id):
 		fault = brokerError(http.StatusForbidden, "", "The agent is not the one of the credential.")
-	case run.session != "":
+	case run.session != "" || s.faults.SessionConflict:
 		fault = brokerError(http.StatusConflict, "", "A session for this runner already exists.")
 	default:
 		run.session = newID()
@@ -102,9 +106,7 @@ func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) {
 	if fault == nil {
 		run.session = ""
 		if j := run.job; j != nil && j.status == statusQueued {
-			run.drop(j)
-			run.job, j.runner, j.runnerID, j.runnerName = nil, nil, 0, ""
-			s.assign()
+			s.withdraw(j)
 		}
 		s.touch()
 	}
@@ -138,8 +140,8 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request) {
 		if run, fault = s.inSession(r); fault != nil {
 			return true
 		}
-		if os := r.URL.Query().Get("os"); os != "" {
-			run.os = strings.ToLower(os)
+		if fault = s.introduce(run, r.URL.Query()); fault != nil {
+			return true
 		}
 		for i, d := range run.inbox {
 			if busy && d.kind == jobmessage.TypeJobRequest {
@@ -163,6 +165,48 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request) {
 	default:
 		writeJSON(w, http.StatusOK, map[string]any{"messageId": next.id, "messageType": next.kind, "body": next.body})
 	}
+}
+
+// introduce notes what a polling runner says of itself, turns it away when it is too old, and tells it to update itself if it
+// may. The caller holds mu.
+func (s *Server) introduce(r *runner, q url.Values) *serviceError {
+	if os := q.Get("os"); os != "" {
+		r.os = strings.ToLower(os)
+	}
+	if version := q.Get("runnerVersion"); version != "" {
+		r.version = version
+	}
+	if least := s.faults.MinimumVersion; least != "" && older(r.version, least) {
+		return brokerError(http.StatusForbidden, kindVersionTooOld,
+			"Runner version v"+r.version+" is deprecated and cannot receive messages.")
+	}
+	update := s.faults.Update
+	if update == "" || r.told || update == r.version || strings.EqualFold(q.Get("disableUpdate"), "true") {
+		return nil
+	}
+	r.told = true
+	body := compact(map[string]any{
+		"target_version": update, "os": r.os, "sha256_checksum": strings.Repeat("0", 64),
+		"download_url": s.urls[serviceServer] + "/actions/runner/releases/download/v" + update + "/actions-runner-linux-x64-" + update + ".tar.gz",
+	})
+	r.inbox = slices.Insert(r.inbox, 0, delivery{s.next("message"), jobmessage.TypeRefresh, body, nil})
+	return nil
+}
+
+// older compares two versions number by number; what is not a number is older than any.
+func older(version, least string) bool {
+	parse := func(v string) []int {
+		var out []int
+		for part := range strings.SplitSeq(v, ".") {
+			n, err := strconv.Atoi(part)
+			if err != nil {
+				return nil
+			}
+			out = append(out, n)
+		}
+		return out
+	}
+	return slices.Compare(parse(version), parse(least)) < 0
 }
 
 // acknowledge takes a job offer out of the inbox.

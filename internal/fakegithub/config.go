@@ -27,8 +27,16 @@ type Config struct {
 	// save most of their time by lending the same few.
 	NewKey func() (*rsa.PrivateKey, error)
 	Poll   time.Duration // how long the broker holds a poll without a message; 0 means 50 s, as GitHub does
+	Offer  time.Duration // how long a runner may take to acquire a job; 0 means a minute
+	Lock   time.Duration // how long a job lasts without a renewal; 0 means ten minutes
 	Now    func() time.Time
-	Log    *slog.Logger // nil discards
+
+	Enterprises []Enterprise
+	Groups      []Group // runner groups besides the default one, which has identifier 1
+	// Keep is how many completed runs are kept, with their jobs, logs and tokens; 0 means all. A run that is forgotten cannot be
+	// waited for: keep more than are looked at.
+	Keep int
+	Log  *slog.Logger // nil discards
 }
 
 // Operator is the one user account, with a personal access token that may do everything.
@@ -116,8 +124,18 @@ func (c *Config) Validate() error {
 			faults = append(faults, fmt.Errorf("app %d needs an identifier, an installation, an account and a key", a.ID))
 		}
 	}
-	if c.Poll < 0 {
-		faults = append(faults, errors.New("poll must not be negative"))
+	for _, g := range c.Groups {
+		if g.ID <= defaultGroup || g.Name == "" || g.Owner == "" {
+			faults = append(faults, fmt.Errorf("runner group %d needs an identifier above %d, a name and an owner", g.ID, defaultGroup))
+		}
+	}
+	for _, e := range c.Enterprises {
+		if e.Slug == "" || len(e.Organizations) == 0 {
+			faults = append(faults, fmt.Errorf("enterprise %q needs a slug and an organization", e.Slug))
+		}
+	}
+	if c.Poll < 0 || c.Offer < 0 || c.Lock < 0 || c.Keep < 0 {
+		faults = append(faults, errors.New("poll, offer, lock and keep must not be negative"))
 	}
 	return errors.Join(faults...)
 }

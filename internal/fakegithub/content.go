@@ -38,28 +38,6 @@ func (c *call) target(scope, access string) (*repository, error) {
 	return repo, c.may(repo, scope, access)
 }
 
-type repositoryJSON struct {
-	ID            int64   `json:"id"`
-	NodeID        string  `json:"node_id"`
-	Name          string  `json:"name"`
-	FullName      string  `json:"full_name"`
-	Private       bool    `json:"private"`
-	Owner         account `json:"owner"`
-	HTMLURL       string  `json:"html_url"`
-	URL           string  `json:"url"`
-	DefaultBranch string  `json:"default_branch,omitempty"`
-	Visibility    string  `json:"visibility,omitempty"`
-}
-
-func (s *Server) repositoryJSON(r *repository) repositoryJSON {
-	return repositoryJSON{
-		ID: r.ID, NodeID: node("R", r.ID), Name: r.Name, FullName: r.full(), Private: r.Private,
-		Owner:   account{Login: r.Owner, ID: r.OwnerID, Type: "Organization"},
-		HTMLURL: s.urls[serviceServer] + "/" + r.full(), URL: s.repoURL(r),
-		DefaultBranch: r.branch, Visibility: r.visibility(),
-	}
-}
-
 func (r *repository) visibility() string {
 	if r.Private {
 		return "private"
@@ -97,11 +75,14 @@ func (c *call) getCommit() error {
 	}
 	who := map[string]string{"name": "fakegithub", "email": "noreply@github.demo.test", "date": tree.Date}
 	return c.reply(http.StatusOK, map[string]any{
-		"sha": commit.SHA, "url": c.s.repoURL(repo) + "/commits/" + commit.SHA,
+		"sha": commit.SHA, "node_id": node("C", repo.ID), "url": c.s.repoURL(repo) + "/commits/" + commit.SHA,
+		"comments_url": c.s.repoURL(repo) + "/commits/" + commit.SHA + "/comments", "author": nil, "committer": nil,
 		"html_url": c.s.urls[serviceServer] + "/" + repo.full() + "/commit/" + commit.SHA,
 		"commit": map[string]any{
-			"author": who, "committer": who, "message": commit.Message, "tree": map[string]string{"sha": commit.Tree},
-			"verification": map[string]any{"verified": false, "reason": "unsigned"},
+			"author": who, "committer": who, "message": commit.Message, "comment_count": 0,
+			"url":          c.s.repoURL(repo) + "/git/commits/" + commit.SHA,
+			"tree":         map[string]string{"sha": commit.Tree, "url": c.s.repoURL(repo) + "/git/trees/" + commit.Tree},
+			"verification": map[string]any{"verified": false, "reason": "unsigned", "signature": nil, "payload": nil, "verified_at": nil},
 		},
 		"parents": []any{},
 	})
@@ -124,7 +105,7 @@ func (c *call) getRef() error {
 		return notFound()
 	}
 	return c.reply(http.StatusOK, map[string]any{
-		"ref": name, "url": c.s.repoURL(repo) + "/git/" + name,
+		"ref": name, "node_id": node("REF", repo.ID), "url": c.s.repoURL(repo) + "/git/" + name,
 		"object": map[string]string{"type": "commit", "sha": commit.SHA, "url": c.s.repoURL(repo) + "/git/commits/" + commit.SHA},
 	})
 }
@@ -146,10 +127,9 @@ func (c *call) getContents() error {
 	if strings.Contains(c.r.Header.Get("Accept"), "raw") {
 		return c.text(string(f.Data))
 	}
-	return c.reply(http.StatusOK, map[string]any{
-		"type": "file", "encoding": "base64", "size": len(f.Data), "name": path.Base(f.Path), "path": f.Path, "sha": f.SHA,
-		"content": base64.StdEncoding.EncodeToString(f.Data),
-	})
+	out := c.s.fileJSON(repo, &f, commit.SHA)
+	out["name"], out["encoding"], out["content"] = path.Base(f.Path), "base64", base64.StdEncoding.EncodeToString(f.Data)
+	return c.reply(http.StatusOK, out)
 }
 
 // archiveLink redirects to codeload, with a token in the link when the repository is private.
@@ -166,7 +146,7 @@ func (c *call) archiveLink(format string) error {
 	if repo.Private {
 		token := random(16)
 		c.s.tokens[token] = &principal{
-			kind: downloadLink, account: repo.Owner, permissions: map[string]string{"contents": "read"}, expires: c.s.cfg.Now().Add(installationTokenLife / 12),
+			kind: downloadLink, account: repo.Owner, permissions: map[string]string{"contents": "read"}, expires: c.s.steady().Add(installationTokenLife / 12),
 		}
 		link += "?token=" + token
 	}

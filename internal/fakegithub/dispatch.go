@@ -59,8 +59,8 @@ func (s *Server) dispatch(repo *repository, d Dispatch, actor account) (*run, er
 		return nil, err
 	}
 	r := &run{
-		number: s.last["number "+repo.full()+def.Path] + 1, attempt: 1, repo: repo, def: def, event: d.Event, ref: ref, sha: commit.SHA,
-		actor: actor, plan: newID(), created: s.cfg.Now(),
+		number: s.last["number "+repo.full()+def.Path] + 1, attempt: 1, repo: repo, def: def, event: d.Event, ref: ref, sha: commit.SHA, tree: commit.Tree,
+		actor: actor, plan: newID(), created: s.cfg.Now(), updated: s.cfg.Now(),
 	}
 	switch d.Event {
 	case "", "workflow_dispatch":
@@ -78,6 +78,7 @@ func (s *Server) dispatch(repo *repository, d Dispatch, actor account) (*run, er
 	default:
 		return nil, unprocessable("event %s is not one this stand-in can make", d.Event)
 	}
+	s.forget()
 	r.id = s.next("run")
 	s.last["number "+repo.full()+def.Path] = r.number
 	r.payload = s.payload(r)
@@ -115,18 +116,17 @@ func (s *Server) newJob(r *run, def workflow.Job) *job {
 		"scp":     "Actions.ExampleScope Actions.Results:" + r.plan + ":" + j.guid,
 	}, systemLife)
 	s.tokens[j.token] = &principal{kind: jobToken, job: j, permissions: j.permissions}
-	s.tokens[j.system] = &principal{kind: jobSystem, job: j, expires: r.created.Add(systemLife)}
+	s.tokens[j.system] = &principal{kind: jobSystem, job: j, expires: s.steady().Add(systemLife)}
 	return j
 }
 
 // payload is github.event: the part of the webhook that jobs use.
 func (s *Server) payload(r *run) jobmessage.Dictionary {
-	repo := s.repositoryJSON(r.repo)
 	owner := jobmessage.Dictionary{{Key: "login", Value: r.repo.Owner}, {Key: "id", Value: r.repo.OwnerID}}
 	repository := jobmessage.Dictionary{
-		{Key: "id", Value: repo.ID}, {Key: "name", Value: repo.Name}, {Key: "full_name", Value: repo.FullName},
-		{Key: "private", Value: repo.Private}, {Key: "owner", Value: owner}, {Key: "html_url", Value: repo.HTMLURL},
-		{Key: "default_branch", Value: repo.DefaultBranch}, {Key: "visibility", Value: repo.Visibility},
+		{Key: "id", Value: r.repo.ID}, {Key: "name", Value: r.repo.Name}, {Key: "full_name", Value: r.repo.full()},
+		{Key: "private", Value: r.repo.Private}, {Key: "owner", Value: owner}, {Key: "html_url", Value: s.urls[serviceServer] + "/" + r.repo.full()},
+		{Key: "default_branch", Value: r.repo.branch}, {Key: "visibility", Value: r.repo.visibility()},
 	}
 	sender := jobmessage.Dictionary{{Key: "login", Value: r.actor.Login}, {Key: "id", Value: r.actor.ID}}
 	if r.event == "push" {

@@ -8,9 +8,11 @@
 // workflow file from a folder, dispatches it and hands it to a runner. It evaluates no expression and runs nothing.
 //
 // It stands outside the trusted code: nothing that decides about evidence may import it. It trusts the folders and keys it
-// is configured with and nothing that comes over the network. It is not GitHub: no web pages, no git protocol, no rate
-// limits that bite, no persistence; what a workflow asks for and it cannot do is refused by name.
+// is configured with and nothing that comes over the network. It is not GitHub: no web pages, no git protocol, no live
+// console, no persistence; what a workflow asks for and it cannot do is refused by name.
 //
 // Every request passes [Server.ServeHTTP], is routed by host and path to one service and one handler, and is written to the
-// request log: whoever wants a service to misbehave wraps the Server in a handler of its own.
+// request log. It misbehaves on purpose in three ways: [Faults] for what needs its state, [Authority.Present] for certificates,
+// and package fault for everything a request can meet on the way. [Server.Ledger] says what a test left behind. Module
+// test/interop holds it against an independent runner and GitHub's published description.
 package fakegithub

@@ -3,8 +3,11 @@
 package fakegithub
 
 import (
+	"cmp"
+	"crypto/rsa"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,14 +42,25 @@ func (s *Server) routeIssuer(mux *http.ServeMux) {
 // Issuer returns the issuer of id tokens.
 func (s *Server) Issuer() string { return s.urls[serviceIssuer] }
 
-// JWKS returns the issuer's public keys, as a verifier's trust root would pin them.
+// JWKS returns the issuer's public keys, as a verifier's trust root would pin them: the one in use first.
 func (s *Server) JWKS() jose.JSONWebKeySet {
-	return jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: s.issuer.Public(), KeyID: s.kid, Algorithm: string(jose.RS256), Use: "sig"}}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return jose.JSONWebKeySet{Keys: slices.Concat([]jose.JSONWebKey{s.publicKey()}, s.retired)}
 }
 
-// sign makes a JWT under the issuer's key.
+// publicKey is the key in use. The caller holds mu.
+func (s *Server) publicKey() jose.JSONWebKey {
+	return jose.JSONWebKey{Key: s.issuer.Public(), KeyID: s.kid, Algorithm: string(jose.RS256), Use: "sig"}
+}
+
+// sign makes a JWT under the issuer's key. The caller holds mu.
 func (s *Server) sign(claims map[string]any) (string, error) {
-	key := jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: s.issuer, KeyID: s.kid}}
+	return signWith(s.issuer, s.kid, claims)
+}
+
+func signWith(private *rsa.PrivateKey, kid string, claims map[string]any) (string, error) {
+	key := jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: private, KeyID: kid}}
 	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType("JWT"))
 	if err != nil {
 		return "", fmt.Errorf("making signer: %w", err)
@@ -83,7 +97,15 @@ func (s *Server) mint(r *http.Request) (string, *serviceError) {
 	if audience == "" {
 		audience = s.urls[serviceServer] + "/" + j.run.repo.Owner
 	}
-	token, err := s.sign(s.claims(j, audience))
+	claims := s.claims(j, audience)
+	if change := s.faults.IDToken; change != nil {
+		change(claims)
+	}
+	private := s.issuer
+	if s.stray != nil {
+		private = s.stray
+	}
+	token, err := signWith(private, cmp.Or(s.faults.KeyID, s.kid), claims)
 	if err != nil {
 		return "", runError(http.StatusInternalServerError, err.Error())
 	}

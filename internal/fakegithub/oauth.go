@@ -38,7 +38,7 @@ func (s *Server) runnerToken(w http.ResponseWriter, r *http.Request) {
 	token := ""
 	if run != nil {
 		token = s.bearer(map[string]any{"sub": run.clientID, "scp": "ActionsRunner.ListenAndAcquire"}, runnerTokenLife)
-		s.tokens[token] = &principal{kind: runnerOAuth, runner: run, expires: s.cfg.Now().Add(runnerTokenLife)}
+		s.tokens[token] = &principal{kind: runnerOAuth, runner: run, expires: s.steady().Add(runnerTokenLife)}
 	}
 	s.mu.Unlock()
 	if run == nil {

@@ -32,7 +32,7 @@ type principal struct {
 	permissions workflow.Permissions // installation, downloadLink and jobToken
 	job         *job                 // jobToken and jobSystem
 	runner      *runner              // runnerOAuth
-	expires     time.Time            // zero: never
+	expires     time.Time            // by the steady clock; zero: never
 }
 
 // bearer takes the token out of a request: Bearer, token, or Basic with the token as password.
@@ -71,7 +71,7 @@ func (s *Server) lookup(token string) *principal {
 	if token == "" || p == nil {
 		return nil
 	}
-	if !p.expires.IsZero() && !s.cfg.Now().Before(p.expires) {
+	if !p.expires.IsZero() && !s.steady().Before(p.expires) {
 		delete(s.tokens, token)
 		return nil
 	}
@@ -131,7 +131,7 @@ func (c *call) actor() account {
 
 // account is a user or an organization.
 type account struct {
-	Login string `json:"login"`
-	ID    int64  `json:"id"`
-	Type  string `json:"type,omitempty"`
+	Login string
+	ID    int64
+	Type  string // empty: User
 }

@@ -71,6 +71,8 @@ func (s *Server) releaseJSON(repo *repository, r *release) map[string]any {
 	}
 	url := s.repoURL(repo) + "/releases/" + decimal(r.id)
 	return map[string]any{
+		"node_id": node("RE", r.id), "author": s.uploader(), "tarball_url": s.repoURL(repo) + "/tarball/" + r.tag,
+		"zipball_url": s.repoURL(repo) + "/zipball/" + r.tag, "body": nil,
 		"id": r.id, "tag_name": r.tag, "name": r.name, "draft": false, "prerelease": false, "created_at": stamp(r.created),
 		"published_at": stamp(r.created), "url": url, "assets_url": url + "/assets", "assets": assets, "target_commitish": repo.branch,
 		"upload_url": s.urls[serviceUploads] + "/repos/" + repo.full() + "/releases/" + decimal(r.id) + "/assets{?name,label}",
@@ -81,6 +83,8 @@ func (s *Server) releaseJSON(repo *repository, r *release) map[string]any {
 func (s *Server) assetJSON(repo *repository, r *release, a *asset) map[string]any {
 	return map[string]any{
 		"id": a.id, "name": a.name, "state": "uploaded", "content_type": a.contentType, "size": len(a.data), "created_at": stamp(a.created),
+		"node_id": node("RA", a.id), "label": nil, "uploader": s.uploader(), "download_count": 0, "digest": digest(a.data),
+		"updated_at":           stamp(a.created),
 		"url":                  s.repoURL(repo) + "/releases/assets/" + decimal(a.id),
 		"browser_download_url": s.urls[serviceServer] + "/" + repo.full() + "/releases/download/" + r.tag + "/" + a.name,
 	}
@@ -148,7 +152,7 @@ func (c *call) uploadAsset() error {
 	}
 	name := c.r.URL.Query().Get("name")
 	if name == "" || strings.Contains(name, "/") {
-		return &apiError{http.StatusBadRequest, "Bad Request: name is required"}
+		return &apiError{status: http.StatusBadRequest, message: "Bad Request: name is required"}
 	}
 	for _, a := range r.assets {
 		if a.name == name {
@@ -223,7 +227,7 @@ func (s *Server) objectURL(repo *repository, a *asset) string {
 func (c *call) getObject() error {
 	c.who = c.s.lookup(c.r.URL.Query().Get("jwt"))
 	if c.who == nil {
-		return &apiError{http.StatusForbidden, "the link has expired"}
+		return &apiError{status: http.StatusForbidden, message: "the link has expired"}
 	}
 	repo, err := c.target("contents", "read")
 	if err != nil {

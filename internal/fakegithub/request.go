@@ -28,6 +28,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := &recorder{ResponseWriter: w, status: http.StatusOK}
 	h := out.Header()
 	h.Set("X-GitHub-Request-Id", requestID())
+	h.Set("Date", start.UTC().Format(http.TimeFormat))
+	s.mu.Lock()
+	s.sweep()
+	s.mu.Unlock()
 	svc, routed, ok := s.route(r)
 	switch {
 	case !ok:

@@ -3,6 +3,7 @@
 package fakegithub
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -114,7 +115,7 @@ func (s *Server) updateSteps(j *job, raw []byte) (any, error) {
 	status := map[int]string{3: statusInProgress, 5: statusQueued, 6: statusCompleted}
 	conclusion := map[int]string{2: concludedSuccess, 3: concludedFailure, 4: concludedCancelled, 7: concludedSkipped}
 	for _, u := range ask.Steps {
-		st := Step{ID: u.ID, Number: u.Number, Name: u.Name, Status: status[u.Status], Conclusion: conclusion[u.Conclusion]}
+		st := Step{ID: u.ID, Number: u.Number, Name: u.Name, Status: cmp.Or(status[u.Status], statusQueued), Conclusion: conclusion[u.Conclusion]}
 		st.Started, st.Completed = moment(u.Started), moment(u.Completed)
 		j.report(st)
 	}

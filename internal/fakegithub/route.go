@@ -37,6 +37,21 @@ func (s service) prefix() string {
 	}[s]
 }
 
+// String is the service's name, as [Server.Locate] says it.
+func (s service) String() string {
+	if s == serviceAPI {
+		return "api"
+	}
+	return strings.TrimPrefix(s.prefix(), "/_")
+}
+
+// Locate says which service a request is for, and the path as that service sees it. The names are api, server, uploads,
+// codeload, objects, issuer, oauth, broker, run, pipelines, launch, results and blobs. False: no service has that host.
+func (s *Server) Locate(r *http.Request) (service, path string, ok bool) {
+	svc, path, ok := s.place(r)
+	return svc.String(), path, ok
+}
+
 // endpoints are the base URLs of the services, without a trailing slash.
 type endpoints [services]string
 
@@ -56,9 +71,8 @@ func (c *Config) endpoints() endpoints {
 // a doubled slash after it, as GitHub's has.
 const runTenant = "/91/"
 
-// route finds the service for a request and returns the request as that service sees it: without the service's prefix and
-// without doubled slashes.
-func (s *Server) route(r *http.Request) (service, *http.Request, bool) {
+// place finds the service for a request and the path without the service's prefix and without doubled slashes.
+func (s *Server) place(r *http.Request) (service, string, bool) {
 	svc, path := serviceAPI, r.URL.Path
 	if s.cfg.Base != "" {
 		for c := serviceAPI + 1; c < services; c++ {
@@ -74,7 +88,7 @@ func (s *Server) route(r *http.Request) (service, *http.Request, bool) {
 		}
 		found, ok := s.byHost[strings.ToLower(host)]
 		if !ok {
-			return 0, nil, false
+			return 0, "", false
 		}
 		svc = found
 	}
@@ -83,6 +97,15 @@ func (s *Server) route(r *http.Request) (service, *http.Request, bool) {
 	}
 	for strings.Contains(path, "//") {
 		path = strings.ReplaceAll(path, "//", "/")
+	}
+	return svc, path, true
+}
+
+// route finds the service for a request and returns the request as that service sees it.
+func (s *Server) route(r *http.Request) (service, *http.Request, bool) {
+	svc, path, ok := s.place(r)
+	if !ok {
+		return 0, nil, false
 	}
 	out := r.Clone(r.Context())
 	out.URL = &url.URL{Path: path, RawQuery: r.URL.RawQuery}
@@ -112,8 +135,18 @@ func (s *Server) routes() [services]*http.ServeMux {
 	}
 	s.routeResults(mux[serviceResults], mux[serviceBlobs])
 	s.routeIssuer(mux[serviceIssuer])
+	s.routeScaleSets(mux)
 	for _, health := range []service{serviceBroker, serviceRun} {
 		mux[health].HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	}
 	return mux
+}
+
+// ServiceNames returns the names that [Server.Locate] gives.
+func ServiceNames() []string {
+	names := make([]string, 0, int(services))
+	for s := range services {
+		names = append(names, s.String())
+	}
+	return names
 }

@@ -33,11 +33,13 @@ type run struct {
 	event      string
 	ref        string // full
 	sha        string
+	tree       string // of the commit
 	actor      account
 	inputs     []workflow.Value
 	payload    jobmessage.Dictionary // github.event
 	plan       string
 	created    time.Time
+	updated    time.Time
 	jobs       []*job
 	status     string
 	conclusion string
@@ -56,6 +58,11 @@ type job struct {
 	runner      *runner
 	runnerID    int64 // stays when the registration is gone
 	runnerName  string
+	groupID     int64
+	assigned    time.Time   // when the runner got it
+	deadline    time.Time   // when the runner is given up; zero: never
+	timer       *time.Timer // looks at the deadline
+	granted     int         // acquirejobs
 	status      string
 	conclusion  string
 	outputs     map[string]string
@@ -113,12 +120,16 @@ func (s *Server) snapshot(r *run) *Run {
 		Ref: r.ref, SHA: r.sha, Status: r.status, Conclusion: r.conclusion, URL: s.runURL(r),
 	}
 	for _, j := range r.jobs {
-		out.Jobs = append(out.Jobs, Job{
-			ID: j.id, GUID: j.guid, Key: j.def.Key, Name: j.def.Name, Status: j.status, Conclusion: j.conclusion,
-			RunnerID: j.runnerID, RunnerName: j.runnerName, Outputs: j.outputs, Steps: slices.Clone(j.steps),
-		})
+		out.Jobs = append(out.Jobs, j.snapshot())
 	}
 	return out
+}
+
+func (j *job) snapshot() Job {
+	return Job{
+		ID: j.id, GUID: j.guid, Key: j.def.Key, Name: j.def.Name, Status: j.status, Conclusion: j.conclusion,
+		RunnerID: j.runnerID, RunnerName: j.runnerName, Outputs: j.outputs, Steps: slices.Clone(j.steps),
+	}
 }
 
 // start takes a job from waiting to queued once all it needs has succeeded, or skips it. The caller holds mu.
@@ -161,6 +172,7 @@ func needs(r *run, keys []string) (ready, ok bool) {
 
 // settle derives the run's status from its jobs. The caller holds mu.
 func (s *Server) settle(r *run) {
+	r.updated = s.cfg.Now()
 	r.status, r.conclusion = statusCompleted, concludedSkipped
 	rank := []string{concludedSkipped, concludedSuccess, concludedFailure, concludedCancelled}
 	for _, j := range r.jobs {
@@ -183,7 +195,10 @@ func (s *Server) finish(j *job, conclusion string) {
 	if j.status == statusCompleted {
 		return
 	}
-	j.status, j.conclusion, j.completed = statusCompleted, conclusion, s.cfg.Now()
+	j.status, j.conclusion, j.completed, j.deadline = statusCompleted, conclusion, s.cfg.Now(), time.Time{}
+	if j.timer != nil {
+		j.timer.Stop()
+	}
 	if j.started.IsZero() {
 		j.started = j.completed
 	}
@@ -203,7 +218,7 @@ func (s *Server) cancel(r *run) {
 		case j.status == statusInProgress:
 			s.tell(j)
 		case j.runner != nil: // offered, not acquired: acquirejob will find nothing
-			j.runner.inbox = slices.DeleteFunc(j.runner.inbox, func(d delivery) bool { return d.job == j })
+			j.runner.drop(j)
 			j.runner.job, j.runner = nil, nil
 			s.finish(j, concludedCancelled)
 		default:

@@ -13,23 +13,28 @@ import (
 	"github.com/kettle/attest/internal/fakegithub/jobmessage"
 )
 
-// defaultGroup is the only runner group: identifier 1, named Default.
-const defaultGroup = 1
-
 // runner is one registration.
 type runner struct {
 	id       int64
 	name     string
 	os       string
 	labels   []string
-	repo     *repository // nil: registered for an organization
+	version  string // what it said of itself; empty until it polled
+	group    int64
+	repo     *repository // one of repo, org and enterprise is set: where it is registered
 	org      string
 	clientID string
-	key      *rsa.PrivateKey
-	session  string // empty: offline
+	key      *rsa.PrivateKey // nil once it is removed
+	session  string          // empty: offline
 	job      *job
 	removed  bool
 	inbox    []delivery
+
+	enterprise string
+	granted    int  // jobs it acquired
+	greedy     bool // it asked for another
+	ghost      bool // removed by a failed acquirejob: the broker goes on as if it were not
+	told       bool // to update itself
 }
 
 // delivery is a message waiting for the runner's next poll. A job is delivered again until the runner acknowledges or
@@ -42,51 +47,22 @@ type delivery struct {
 }
 
 func (s *Server) routeRunners(mux *http.ServeMux) {
-	for _, scope := range []struct {
-		prefix string
-		who    func(*call) (*repository, string, error)
-	}{
-		{"/repos/{owner}/{repo}", func(c *call) (*repository, string, error) {
-			repo, err := c.target("administration", "write")
-			return repo, "", err
-		}},
-		{"/orgs/{org}", func(c *call) (*repository, string, error) {
-			return nil, c.r.PathValue("org"), c.mayManage(c.r.PathValue("org"))
-		}},
-	} {
-		bind := func(h func(*call, *repository, string) error) http.Handler {
+	for prefix, who := range scopes() {
+		bind := func(h func(*call, scope) error) http.Handler {
 			return s.rest(func(c *call) error {
-				repo, org, err := scope.who(c)
+				sc, err := who(c)
 				if err != nil {
 					return err
 				}
-				return h(c, repo, org)
+				return h(c, sc)
 			})
 		}
-		base := scope.prefix + "/actions/runners"
+		base := prefix + "/actions/runners"
 		mux.Handle("POST "+base+"/generate-jitconfig", bind((*call).generateJIT))
 		mux.Handle("GET "+base, bind((*call).listRunners))
 		mux.Handle("GET "+base+"/{id}", bind((*call).getRunner))
 		mux.Handle("DELETE "+base+"/{id}", bind((*call).deleteRunner))
 	}
-}
-
-// visible reports whether a registration belongs to a repository or an organization.
-func (r *runner) visible(repo *repository, org string) bool {
-	return !r.removed && r.repo == repo && strings.EqualFold(r.org, org)
-}
-
-// serves reports whether the runner may take jobs of a repository that ask for these labels.
-func (r *runner) serves(repo *repository, labels []string) bool {
-	if r.repo != nil && r.repo != repo || r.repo == nil && !strings.EqualFold(r.org, repo.Owner) {
-		return false
-	}
-	for _, want := range labels {
-		if !slices.ContainsFunc(r.labels, func(l string) bool { return strings.EqualFold(l, want) }) {
-			return false
-		}
-	}
-	return true
 }
 
 type labelJSON struct {
@@ -103,11 +79,15 @@ type runnerJSON struct {
 	Status    string      `json:"status"`
 	Busy      bool        `json:"busy"`
 	Ephemeral bool        `json:"ephemeral"`
+	Version   *string     `json:"version"`
 	Labels    []labelJSON `json:"labels"`
 }
 
 func (r *runner) json() runnerJSON {
-	out := runnerJSON{ID: r.id, GroupID: defaultGroup, Name: r.name, OS: r.os, Status: "offline", Busy: r.job != nil, Ephemeral: true}
+	out := runnerJSON{ID: r.id, GroupID: r.group, Name: r.name, OS: r.os, Status: "offline", Busy: r.job != nil, Ephemeral: true, Labels: []labelJSON{}}
+	if r.version != "" {
+		out.Version = &r.version
+	}
 	if r.session != "" {
 		out.Status = "online"
 	}
@@ -134,19 +114,23 @@ func (q *jitRequest) check() error {
 		return unprocessable(head + `"runner_group_id" wasn't supplied.`)
 	case len(q.Labels) == 0 || len(q.Labels) > 100:
 		return unprocessable(head+"Invalid property /labels: `%d` items given; between 1 and 100 are allowed.", len(q.Labels))
-	case *q.GroupID != defaultGroup:
-		return notFound()
 	}
 	return nil
 }
 
 // generateJIT registers an ephemeral runner. The caller holds mu, which is released while the key is made.
-func (c *call) generateJIT(repo *repository, org string) error {
+func (c *call) generateJIT(sc scope) error {
 	var q jitRequest
 	if err := c.decode(&q); err != nil {
 		return err
 	}
 	if err := q.check(); err != nil {
+		return err
+	}
+	if err := c.s.usable(sc, *q.GroupID); err != nil {
+		return err
+	}
+	if err := c.mayRegister(sc); err != nil {
 		return err
 	}
 	c.s.mu.Unlock()
@@ -156,18 +140,20 @@ func (c *call) generateJIT(repo *repository, org string) error {
 		return err
 	}
 	for _, r := range c.s.runners {
-		if r.visible(repo, org) && strings.EqualFold(r.name, q.Name) {
-			return &apiError{http.StatusConflict, fmt.Sprintf("Already exists - A runner with the name %s already exists.", q.Name)}
+		if r.in(sc) && strings.EqualFold(r.name, q.Name) {
+			return &apiError{status: http.StatusConflict, message: fmt.Sprintf("Already exists - A runner with the name %s already exists.", q.Name)}
 		}
 	}
 	r := &runner{
-		id: c.s.next("runner"), name: q.Name, os: "unknown", labels: q.Labels, repo: repo, org: org, clientID: newID(), key: key,
+		id: c.s.next("runner"), name: q.Name, os: "unknown", labels: q.Labels, group: *q.GroupID, clientID: newID(), key: key,
+		repo: sc.repo, org: sc.org, enterprise: sc.enterprise,
 	}
 	blob, err := c.s.jitConfig(r, cmp.Or(q.Folder, "_work"))
 	if err != nil {
 		return err
 	}
 	c.s.runners[r.id] = r
+	c.s.books.registrations++
 	c.s.touch()
 	return c.reply(http.StatusCreated, struct {
 		Runner runnerJSON `json:"runner"`
@@ -175,11 +161,11 @@ func (c *call) generateJIT(repo *repository, org string) error {
 	}{r.json(), blob})
 }
 
-func (c *call) listRunners(repo *repository, org string) error {
+func (c *call) listRunners(sc scope) error {
 	name := c.r.URL.Query().Get("name")
 	list := []runnerJSON{}
 	for _, r := range c.s.runners {
-		if r.visible(repo, org) && (name == "" || strings.EqualFold(name, r.name)) {
+		if r.in(sc) && (name == "" || strings.EqualFold(name, r.name)) {
 			list = append(list, r.json())
 		}
 	}
@@ -187,31 +173,31 @@ func (c *call) listRunners(repo *repository, org string) error {
 	return c.reply(http.StatusOK, struct {
 		Total   int          `json:"total_count"`
 		Runners []runnerJSON `json:"runners"`
-	}{len(list), list})
+	}{len(list), page(c, list)})
 }
 
-func (c *call) runner(repo *repository, org string) (*runner, error) {
+func (c *call) runner(sc scope) (*runner, error) {
 	id, err := c.number("id")
 	if err != nil {
 		return nil, err
 	}
 	r := c.s.runners[id]
-	if r == nil || !r.visible(repo, org) {
+	if r == nil || !r.in(sc) {
 		return nil, notFound()
 	}
 	return r, nil
 }
 
-func (c *call) getRunner(repo *repository, org string) error {
-	r, err := c.runner(repo, org)
+func (c *call) getRunner(sc scope) error {
+	r, err := c.runner(sc)
 	if err != nil {
 		return err
 	}
 	return c.reply(http.StatusOK, r.json())
 }
 
-func (c *call) deleteRunner(repo *repository, org string) error {
-	r, err := c.runner(repo, org)
+func (c *call) deleteRunner(sc scope) error {
+	r, err := c.runner(sc)
 	if err != nil {
 		return err
 	}
@@ -222,9 +208,13 @@ func (c *call) deleteRunner(repo *repository, org string) error {
 	return c.status(http.StatusNoContent)
 }
 
-// remove ends a registration. The caller holds mu.
+// remove ends a registration. What a token still stands for remembers that it is gone. The caller holds mu.
 func (s *Server) remove(r *runner) {
-	r.removed, r.session, r.job, r.inbox = true, "", nil, nil
+	r.removed, r.job, r.inbox, r.key = true, nil, nil, nil
+	if !r.ghost {
+		r.session = ""
+	}
+	delete(s.runners, r.id)
 	s.touch()
 }
 
@@ -236,10 +226,12 @@ func (s *Server) assign() {
 		}
 		for _, id := range s.runnerIDs() {
 			r := s.runners[id]
-			if r.removed || r.session == "" || r.job != nil || !r.serves(j.run.repo, j.def.Labels) {
+			if r.removed || r.session == "" || r.job != nil || !s.serves(r, j) {
 				continue
 			}
-			r.job, j.runner, j.runnerID, j.runnerName = j, r, r.id, r.name
+			r.job, j.runner, j.runnerID, j.runnerName, j.groupID = j, r, r.id, r.name, r.group
+			j.assigned, j.deadline = s.cfg.Now(), s.steady().Add(s.cfg.Offer)
+			s.watch(j, s.cfg.Offer)
 			r.inbox = append(r.inbox, delivery{s.next("message"), jobmessage.TypeJobRequest, s.jobReference(j), j})
 			s.touch()
 			break
@@ -271,8 +263,10 @@ func (s *Server) Runners() []Runner {
 	var out []Runner
 	for _, id := range s.runnerIDs() {
 		if r := s.runners[id]; !r.removed {
-			out = append(out, Runner{r.id, r.name, r.session != "", r.job != nil})
+			out = append(out, r.snapshot())
 		}
 	}
 	return out
 }
+
+func (r *runner) snapshot() Runner { return Runner{r.id, r.name, r.session != "", r.job != nil} }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kettle/attest/internal/fakegithub/tree"
 )
 
 func (s *Server) routeRuns(mux *http.ServeMux) {
@@ -37,13 +39,26 @@ func (s *Server) runJSON(r *run) map[string]any {
 	out := map[string]any{
 		"id": r.id, "name": r.def.Name, "node_id": node("WFR", r.id), "head_branch": short, "head_sha": r.sha, "path": r.def.Path,
 		"display_title": r.def.Name, "run_number": r.number, "event": r.event, "status": r.status, "conclusion": optional(r.conclusion),
-		"workflow_id": r.repo.ID*100 + 1, "url": url, "html_url": s.runURL(r), "created_at": stamp(r.created), "updated_at": stamp(s.cfg.Now()),
+		"workflow_id": workflowID(r), "url": url, "html_url": s.runURL(r), "created_at": stamp(r.created), "updated_at": stamp(r.updated),
 		"run_attempt": r.attempt, "run_started_at": stamp(r.created), "referenced_workflows": []any{}, "pull_requests": []any{},
-		"actor": r.actor, "triggering_actor": r.actor, "jobs_url": url + "/jobs", "cancel_url": url + "/cancel",
+		"actor": s.userJSON(r.actor), "triggering_actor": s.userJSON(r.actor), "jobs_url": url + "/jobs", "cancel_url": url + "/cancel",
 		"repository": s.repositoryJSON(r.repo), "head_repository": s.repositoryJSON(r.repo), "previous_attempt_url": nil,
-		"head_commit": map[string]any{"id": r.sha, "message": "Snapshot"},
+		"logs_url": url + "/logs", "artifacts_url": url + "/artifacts", "rerun_url": url + "/rerun",
+		"check_suite_url": s.repoURL(r.repo) + "/check-suites/" + decimal(r.id), "workflow_url": s.repoURL(r.repo) + "/actions/workflows/" + decimal(workflowID(r)),
+		"head_commit": map[string]any{
+			"id": r.sha, "tree_id": r.tree, "message": "Snapshot", "timestamp": tree.Date,
+			"author": committer(), "committer": committer(),
+		},
 	}
 	return out
+}
+
+// workflowID makes the identifier of a run's workflow.
+func workflowID(r *run) int64 { return r.repo.ID*100 + 1 }
+
+// committer is who every commit is by.
+func committer() map[string]string {
+	return map[string]string{"name": "fakegithub", "email": "noreply@github.demo.test"}
 }
 
 // jobJSON is a job of the REST API: runner_id is null until a runner has the job.
@@ -54,17 +69,21 @@ func (s *Server) jobJSON(j *job) map[string]any {
 	if status == statusWaiting {
 		status = statusQueued
 	}
+	started := j.started
+	if started.IsZero() {
+		started = j.created // it is never null
+	}
 	out := map[string]any{
 		"id": j.id, "run_id": r.id, "run_url": s.repoURL(r.repo) + "/actions/runs/" + decimal(r.id), "run_attempt": r.attempt,
 		"node_id": node("CR", j.id), "head_sha": r.sha, "head_branch": strings.TrimPrefix(strings.TrimPrefix(r.ref, "refs/heads/"), "refs/tags/"),
 		"url": url, "html_url": s.runURL(r) + "/job/" + decimal(j.id), "check_run_url": s.repoURL(r.repo) + "/check-runs/" + decimal(j.id),
 		"status": status, "conclusion": optional(j.conclusion), "name": j.def.Name, "workflow_name": r.def.Name, "labels": j.def.Labels,
-		"created_at": stamp(j.created), "started_at": instant(j.started), "completed_at": instant(j.completed),
+		"created_at": stamp(j.created), "started_at": stamp(started), "completed_at": instant(j.completed),
 		"runner_id": nil, "runner_name": nil, "runner_group_id": nil, "runner_group_name": nil,
 	}
-	if j.runnerID != 0 {
-		out["runner_id"], out["runner_name"] = j.runnerID, j.runnerName
-		out["runner_group_id"], out["runner_group_name"] = defaultGroup, "Default"
+	if id, name := s.shownRunner(j); id != 0 {
+		group := max(j.groupID, defaultGroup)
+		out["runner_id"], out["runner_name"], out["runner_group_id"], out["runner_group_name"] = id, name, group, s.groupName(group)
 	}
 	steps := []any{}
 	for _, st := range j.steps {
@@ -75,6 +94,17 @@ func (s *Server) jobJSON(j *job) map[string]any {
 	}
 	out["steps"] = steps
 	return out
+}
+
+// shownRunner is the runner that the jobs API shows for a job; 0 is null.
+func (s *Server) shownRunner(j *job) (int64, string) {
+	if claim := s.faults.JobRunner; claim != nil {
+		return claim(j.snapshot())
+	}
+	if j.runnerID == 0 || s.cfg.Now().Before(j.assigned.Add(s.faults.RunnerLag)) {
+		return 0, ""
+	}
+	return j.runnerID, j.runnerName
 }
 
 func optional(s string) any {
@@ -133,7 +163,7 @@ func (c *call) listRuns() error {
 			list = append(list, c.s.runJSON(r))
 		}
 	}
-	return c.reply(http.StatusOK, map[string]any{"total_count": len(list), "workflow_runs": list})
+	return c.reply(http.StatusOK, map[string]any{"total_count": len(list), "workflow_runs": page(c, list)})
 }
 
 func (c *call) listJobs() error {
@@ -145,7 +175,7 @@ func (c *call) listJobs() error {
 	for _, j := range r.jobs {
 		list = append(list, c.s.jobJSON(j))
 	}
-	return c.reply(http.StatusOK, map[string]any{"total_count": len(list), "jobs": list})
+	return c.reply(http.StatusOK, map[string]any{"total_count": len(list), "jobs": page(c, list)})
 }
 
 func (c *call) theJob() (*job, error) {
@@ -194,7 +224,7 @@ func (c *call) cancelRun(force bool) error {
 		return err
 	}
 	if r.status == statusCompleted {
-		return &apiError{http.StatusConflict, fmt.Sprintf("Cannot cancel a workflow run that is completed: %d", r.id)}
+		return &apiError{status: http.StatusConflict, message: fmt.Sprintf("Cannot cancel a workflow run that is completed: %d", r.id)}
 	}
 	c.s.cancel(r)
 	if force {

@@ -3,13 +3,12 @@
 package fakegithub
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"time"
 )
-
-// lockTime is how long a renewal keeps a job with its runner.
-const lockTime = 10 * time.Minute
 
 func (s *Server) routeRunService(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+runTenant+"acquirejob", s.acquireJob)
@@ -23,7 +22,7 @@ func runError(status int, message string) *serviceError {
 }
 
 // acquireJob hands the job's message to the runner it was offered to. From here the job is in progress. A failed acquire ends
-// the ephemeral registration, as the real service does.
+// the ephemeral registration, as the real service does, and the broker goes on answering polls with nothing: a ghost.
 func (s *Server) acquireJob(w http.ResponseWriter, r *http.Request) {
 	var ask struct {
 		ID string `json:"jobMessageId"`
@@ -49,24 +48,53 @@ func (s *Server) acquire(r *http.Request, id string) (json.RawMessage, *serviceE
 		return nil, runError(http.StatusUnauthorized, "not authorized")
 	}
 	j := s.byGUID("", id)
+	s.asked(p.runner)
 	switch {
 	case j == nil || j.runner != p.runner || j.status == statusCompleted:
 		if p.runner.job == nil {
+			p.runner.ghost = true
 			s.remove(p.runner)
 		}
+		s.books.refusals++
 		return nil, runError(http.StatusNotFound, "job not found")
 	case j.status != statusQueued:
+		s.books.refusals++
 		return nil, runError(http.StatusConflict, "job already acquired")
+	}
+	if fault := s.refuse(p.runner, j); fault != nil {
+		return nil, fault
 	}
 	raw, err := json.Marshal(s.message(j))
 	if err != nil {
 		return nil, runError(http.StatusUnprocessableEntity, err.Error())
 	}
 	p.runner.drop(j)
-	j.status, j.started = statusInProgress, s.cfg.Now()
+	s.granted(p.runner, j)
+	j.status, j.started, j.deadline = statusInProgress, s.cfg.Now(), s.steady().Add(s.cfg.Lock)
+	s.watch(j, s.cfg.Lock)
 	s.settle(j.run)
 	s.touch()
 	return raw, nil
+}
+
+// refuse applies Faults.Acquire. The caller holds mu.
+func (s *Server) refuse(r *runner, j *job) *serviceError {
+	if s.faults.Acquire == nil {
+		return nil
+	}
+	why := s.faults.Acquire(j.snapshot(), r.snapshot())
+	if why == (Refusal{}) {
+		return nil
+	}
+	s.books.refusals++
+	r.ghost = true
+	s.remove(r)
+	if why.Cancel {
+		s.cancel(j.run)
+	} else {
+		s.withdraw(j)
+	}
+	return runError(cmp.Or(why.Status, http.StatusNotFound), "the job cannot be acquired")
 }
 
 // working finds the job in progress whose SystemVssConnection bearer a request carries and that the request names.
@@ -92,8 +120,12 @@ func (s *Server) renewJob(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
-	_, fault := s.working(r, ask.Plan, ask.Job)
-	until := s.cfg.Now().Add(lockTime)
+	j, fault := s.working(r, ask.Plan, ask.Job)
+	until := s.cfg.Now().Add(s.cfg.Lock)
+	if fault == nil {
+		j.deadline = s.steady().Add(s.cfg.Lock)
+		s.watch(j, s.cfg.Lock)
+	}
 	s.mu.Unlock()
 	if fault != nil {
 		fault.write(w)
@@ -124,9 +156,9 @@ type completion struct {
 // concluded translates the runner's TaskResult to a conclusion of the REST API.
 func concluded(result string) (string, bool) {
 	out, ok := map[string]string{
-		"succeeded": concludedSuccess, "succeededWithIssues": concludedSuccess, "failed": concludedFailure,
+		"succeeded": concludedSuccess, "succeededwithissues": concludedSuccess, "failed": concludedFailure,
 		"canceled": concludedCancelled, "skipped": concludedSkipped, "abandoned": concludedFailure,
-	}[result]
+	}[strings.ToLower(result)]
 	return out, ok
 }
 
@@ -153,6 +185,7 @@ func (s *Server) completeJob(w http.ResponseWriter, r *http.Request) {
 			c, _ := concluded(st.Conclusion)
 			j.report(Step{st.ID, st.Number, st.Name, statusCompleted, c, st.Started, st.Completed})
 		}
+		s.books.completed++
 		s.finish(j, result)
 	}
 	s.mu.Unlock()

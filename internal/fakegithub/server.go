@@ -11,8 +11,10 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/google/uuid"
 )
 
@@ -22,8 +24,8 @@ type Server struct {
 	urls   endpoints
 	byHost map[string]service
 	mux    [services]*http.ServeMux
-	issuer *rsa.PrivateKey // signs id tokens
-	kid    string
+	skew   atomic.Int64     // of Faults
+	steady func() time.Time // the clock without the skew: what was granted lasts as long as it was granted for
 	log    *slog.Logger
 	done   chan struct{} // closed by Close; ends every waiting poll
 	once   sync.Once
@@ -44,6 +46,17 @@ type state struct {
 	blobs        map[string]*blob
 	requests     []Request
 	serving      []*http.Server
+	scaleSets    scaleSets
+
+	issuer        *rsa.PrivateKey // signs id tokens
+	kid           string
+	retired       []jose.JSONWebKey // published, not used any more
+	faults        Faults
+	stray         *rsa.PrivateKey // of Faults.ForeignKey
+	books         ledger
+	spent         map[string]*budget
+	registrations []registration
+	swept         int // tokens that were left at the last sweep
 }
 
 // New makes a server and its issuer's key, which takes some hundred milliseconds. It serves nothing yet.
@@ -53,6 +66,12 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Poll == 0 {
 		cfg.Poll = 50 * time.Second
+	}
+	if cfg.Offer == 0 {
+		cfg.Offer = offerTime
+	}
+	if cfg.Lock == 0 {
+		cfg.Lock = lockTime
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -68,10 +87,13 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("making issuer key: %w", err)
 	}
 	s := &Server{
-		cfg: cfg, urls: cfg.endpoints(), issuer: key, kid: newID(), log: cfg.Log,
+		cfg: cfg, urls: cfg.endpoints(), log: cfg.Log,
 		byHost: map[string]service{}, done: make(chan struct{}), changed: make(chan struct{}),
 	}
+	s.steady = cfg.Now
+	s.cfg.Now = func() time.Time { return cfg.Now().Add(time.Duration(s.skew.Load())) }
 	s.state = state{
+		issuer: key, kid: newID(), spent: map[string]*budget{}, swept: 1000,
 		last: map[string]int64{"run": 7_000_000_000, "job": 41_000_000_000, "runner": 20}, repositories: map[string]*repository{},
 		runners: map[int64]*runner{}, tokens: map[string]*principal{}, blobs: map[string]*blob{},
 	}
@@ -89,6 +111,11 @@ func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
 	serving := s.serving
 	s.serving = nil
+	for _, j := range s.jobs {
+		if j.timer != nil {
+			j.timer.Stop()
+		}
+	}
 	s.mu.Unlock()
 	for _, srv := range serving {
 		if err := srv.Shutdown(ctx); err != nil {

@@ -19,32 +19,52 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // certificateLife is how long the throw-away certificates last.
 const certificateLife = 30 * 24 * time.Hour
 
-// Authority is a throw-away certificate authority (P-256) with one leaf for all names of a server. Its key is dropped once the
-// leaf is signed.
+// Flaw is what is wrong with the certificate that an [Authority] presents.
+type Flaw int32
+
+// The flaws.
+const (
+	Sound            Flaw = iota // nothing
+	Expired                      // over since an hour before the authority was made
+	NotYetValid                  // begins a year after the authority was made
+	WrongName                    // for another DNS name
+	UnknownAuthority             // of another authority, which nobody trusts
+	NoHandshake                  // none: the handshake is refused
+)
+
+// Authority is a throw-away certificate authority (P-256) with one leaf for all names of a server, and one more for each [Flaw].
+// Its key is dropped once the leaves are signed. It is safe for concurrent use.
 type Authority struct {
-	root *x509.Certificate
-	leaf tls.Certificate
-	tls  []string
+	root   *x509.Certificate
+	leaves map[Flaw]tls.Certificate
+	tls    []string
+	flaw   atomic.Int32
 }
 
-// NewAuthority makes an authority and a leaf for DNS names and the loopback addresses.
-func NewAuthority(names []string, now time.Time) (*Authority, error) {
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// signer is an authority while it still has its key.
+type signer struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newSigner(now time.Time) (*signer, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("generating authority key: %w", err)
 	}
 	ca := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: "fakegithub throw-away root"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certificateLife), IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		NotBefore: now.Add(-2 * certificateLife), NotAfter: now.Add(certificateLife), IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	raw, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
+	raw, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
 	if err != nil {
 		return nil, fmt.Errorf("signing authority: %w", err)
 	}
@@ -52,22 +72,65 @@ func NewAuthority(names []string, now time.Time) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parsing authority: %w", err)
 	}
+	return &signer{root, key}, nil
+}
+
+// leaf signs a certificate for names and the loopback addresses; without names it is for one that nobody asks for.
+func (s *signer) leaf(names []string, begins, ends time.Time) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("generating leaf key: %w", err)
+		return tls.Certificate{}, fmt.Errorf("generating leaf key: %w", err)
 	}
-	all := append(slices.Clone(names), "localhost")
 	leaf := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: all[0]}, DNSNames: all,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: "fakegithub"}, DNSNames: names, NotBefore: begins, NotAfter: ends,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	cert, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), caKey)
-	if err != nil {
-		return nil, fmt.Errorf("signing leaf: %w", err)
+	if len(names) == 0 {
+		leaf.DNSNames = []string{"elsewhere.invalid"}
+	} else {
+		leaf.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	}
-	return &Authority{root: root, leaf: tls.Certificate{Certificate: [][]byte{cert}, PrivateKey: key}, tls: all}, nil
+	raw, err := x509.CreateCertificate(rand.Reader, leaf, s.cert, key.Public(), s.key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("signing leaf: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}, nil
 }
+
+// NewAuthority makes an authority and its leaves for DNS names and the loopback addresses.
+func NewAuthority(names []string, now time.Time) (*Authority, error) {
+	own, err := newSigner(now)
+	if err != nil {
+		return nil, err
+	}
+	stranger, err := newSigner(now)
+	if err != nil {
+		return nil, err
+	}
+	all := append(slices.Clone(names), "localhost")
+	begins, ends := now.Add(-time.Hour), now.Add(certificateLife)
+	a := &Authority{root: own.cert, leaves: map[Flaw]tls.Certificate{}, tls: all}
+	for _, l := range []struct {
+		flaw         Flaw
+		by           *signer
+		names        []string
+		begins, ends time.Time
+	}{
+		{Sound, own, all, begins, ends},
+		{Expired, own, all, now.Add(-certificateLife), begins},
+		{NotYetValid, own, all, now.AddDate(1, 0, 0), now.AddDate(2, 0, 0)},
+		{WrongName, own, nil, begins, ends},
+		{UnknownAuthority, stranger, all, begins, ends},
+	} {
+		if a.leaves[l.flaw], err = l.by.leaf(l.names, l.begins, l.ends); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// Present says which certificate new connections get. Those that are open stay open.
+func (a *Authority) Present(f Flaw) { a.flaw.Store(int32(f)) }
 
 func serial() *big.Int {
 	b := make([]byte, 16)
@@ -88,7 +151,7 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
-// TLS serves the leaf for the authority's names and refuses a handshake for any other.
+// TLS serves the leaf that [Authority.Present] chose for the authority's names and refuses a handshake for any other.
 func (a *Authority) TLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -96,14 +159,21 @@ func (a *Authority) TLS() *tls.Config {
 			if hello.ServerName != "" && !slices.Contains(a.tls, strings.ToLower(hello.ServerName)) {
 				return nil, fmt.Errorf("no certificate for %s", hello.ServerName)
 			}
-			return &a.leaf, nil
+			leaf, ok := a.leaves[Flaw(a.flaw.Load())]
+			if !ok {
+				return nil, errors.New("no certificate at all")
+			}
+			return &leaf, nil
 		},
 	}
 }
 
 // Serve answers on a listener until [Server.Close], over TLS when an authority is given. It returns at once.
-func (s *Server) Serve(l net.Listener, a *Authority) {
-	srv := &http.Server{Handler: s, ReadHeaderTimeout: 30 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+func (s *Server) Serve(l net.Listener, a *Authority) { s.ServeWith(l, a, s) }
+
+// ServeWith is [Server.Serve] with a handler in the server's place, such as one that wraps it.
+func (s *Server) ServeWith(l net.Listener, a *Authority, h http.Handler) {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 30 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	if a != nil {
 		l = tls.NewListener(l, a.TLS())
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/kettle/attest/internal/fakegithub"
+	"github.com/kettle/attest/internal/fakegithub/fault"
 	"github.com/kettle/attest/internal/secret"
 
 	// What the programs under test are built from, so that a change of them runs these tests again.
@@ -64,6 +65,7 @@ func TestMain(m *testing.M) {
 type world struct {
 	t      *testing.T
 	github *fakegithub.Server
+	faults *fault.Handler
 	base   string
 	root   string
 	env    []string
@@ -83,9 +85,11 @@ func newWorld(t *testing.T, files map[string]string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.Config.Handler = w.github
+	w.faults = fault.New(w.github, nil)
+	server.Config.Handler = w.faults
 	server.Start()
 	t.Cleanup(func() {
+		w.faults.Close()
 		_ = w.github.Close(context.WithoutCancel(t.Context()))
 		server.Close()
 	})

@@ -11,6 +11,7 @@ package jobmessage
 const (
 	TypeJobRequest   = "RunnerJobRequest"
 	TypeCancellation = "JobCancellation"
+	TypeRefresh      = "RunnerRefresh"
 )
 
 // Message is one job as the runner receives it.

@@ -45,6 +45,9 @@ func (l *Listener) dispatchWorker(ctx context.Context, a Assignment) (message.Re
 	if err != nil {
 		return message.Failed, err
 	}
+	if err := l.reach(ctx, a.Stop, PointRunning); errors.As(err, new(*exitError)) {
+		return message.Failed, err // the Worker notices that its Listener is gone
+	}
 	result := l.superviseWorker(ctx, w, a, lost)
 	l.say(trace.Now() + ": Job " + a.Job.DisplayName + " completed with result: " + result.String())
 	if w.crashed {

@@ -5,6 +5,5 @@
 //
 // Guarantees: the real program's arguments, files, console lines, requests and exit codes for the life of an ephemeral
 // runner of protocol version 2. Trusts: the registration it is given. Does not: configure, update or remove a runner,
-// nor speak protocol version 1. A seam for faults is [Config.Dispatch]: a test that wants a Listener which hangs or
-// crashes replaces it.
+// nor speak protocol version 1. [Faults] make it hang, crash or lie at will; they are for tests of what supervises it.
 package listener

@@ -3,6 +3,7 @@
 package listener
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ const (
 	ExitSuccess           = 0
 	ExitTerminated        = 1
 	ExitRetryable         = 2
+	ExitUpdating          = 3
+	ExitUpdatingOnce      = 4
 	ExitSessionConflict   = 5
 	ExitVersionDeprecated = 7
 )
@@ -58,6 +61,8 @@ type Config struct {
 	Trace *trace.Log
 	// Dispatch runs the job; nil starts a Worker process.
 	Dispatch Dispatch
+	// Faults are the fault switches.
+	Faults Faults
 	// Timing holds the waits; the zero value means GitHub's.
 	Timing Timing
 }
@@ -114,6 +119,10 @@ func Run(ctx context.Context, config Config) int {
 		return code
 	}
 	code, err := l.listen(ctx)
+	var forced *exitError
+	if errors.As(err, &forced) {
+		return forced.code
+	}
 	if ctx.Err() != nil {
 		l.Trace.Info("Listener", "Runner execution been cancelled.")
 		return ExitSuccess
@@ -172,11 +181,14 @@ func (l *Listener) configure() (int, bool) {
 	l.settings = settings
 	l.tokens = service.NewTokens(l.Client, credential)
 	l.broker = service.NewBroker(l.Client, settings.BrokerURL, l.tokens, service.Agent{
-		ID: settings.AgentID, Name: settings.AgentName, Owner: owner(), OSDescription: "Linux",
+		ID: settings.AgentID, Name: settings.AgentName, Version: l.version(), Owner: owner(), OSDescription: "Linux",
 		Ephemeral: settings.Ephemeral, DisableUpdate: settings.DisableUpdate,
 	})
 	return ExitSuccess, true
 }
+
+// version is the version that the runner claims to have.
+func (l *Listener) version() string { return cmp.Or(l.Faults.Version, service.Version) }
 
 func owner() string {
 	host, err := os.Hostname()

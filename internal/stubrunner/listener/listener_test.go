@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -52,7 +53,12 @@ type services struct {
 	answers map[string]answer
 	queue   []string // messages; "" ends a poll without one, "lost" says that the session has ended
 	log     []string
+
+	settings map[string]any // of the registration, in the place of the usual ones
 }
+
+// pause waits a little for the program to go on.
+func (s *services) pause() { time.Sleep(time.Millisecond) }
 
 const jobMessage = `{"messageType":"RunnerJobRequest","plan":{"planId":"p"},"jobId":"j","jobDisplayName":"build","steps":[],
 	"resources":{"endpoints":[{"name":"SystemVssConnection","url":"URL/run/","authorization":{"parameters":{"AccessToken":"sys"}}}]}}`
@@ -140,6 +146,9 @@ func (s *services) jit() string {
 		".credentials_rsaparams": map[string]any{
 			"modulus": k.N.Bytes(), "exponent": big.NewInt(int64(k.E)).Bytes(), "d": k.D.Bytes(), "p": k.Primes[0].Bytes(), "q": k.Primes[1].Bytes(),
 		},
+	}
+	if settings, ok := files[".runner"].(map[string]any); ok {
+		maps.Copy(settings, s.settings)
 	}
 	out := map[string][]byte{}
 	for name, v := range files {
@@ -282,8 +291,13 @@ func TestGhost(t *testing.T) {
 			s := newServices(t)
 			s.queue = []string{s.offer()}
 			s.answers["POST /run/acquirejob"] = answer{422, `{"source":"actions-run-service","statusCode":` + code + `}`}
-			ctx, stop := context.WithTimeout(t.Context(), 300*time.Millisecond)
-			defer stop()
+			ctx, stop := context.WithCancel(t.Context())
+			go func() {
+				for strings.Count(s.requests(), "GET /broker/message") < 4 {
+					s.pause()
+				}
+				stop()
+			}()
 			c := run(t, ctx, s, nil)
 			if c.code != 0 || strings.Contains(c.out.String(), "Running job") || strings.Count(s.requests(), "GET /broker/message") < 3 {
 				t.Errorf("exit code %d\n%s\n%s", c.code, &c.out, s.requests())

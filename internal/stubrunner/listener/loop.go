@@ -30,6 +30,7 @@ type running struct {
 	cancel chan time.Duration
 	done   chan struct{}
 	result message.Result
+	err    error
 }
 
 // incoming is the outcome of one poll.
@@ -57,11 +58,11 @@ func (s *loop) run(ctx context.Context) (int, error) {
 		case <-done:
 			stopPolling()
 			<-in
-			return s.finished(), nil
+			return s.finished()
 		case got := <-in:
 			if code, final, err := s.handle(ctx, got); final {
 				s.awaitJob()
-				return code, err
+				return code, errors.Join(err, s.forced())
 			}
 		}
 		if ctx.Err() != nil {
@@ -78,12 +79,44 @@ func (s *loop) awaitJob() {
 	}
 }
 
-func (s *loop) finished() int {
+// forced is the end that a fault switch put to the job in progress, if it did.
+func (s *loop) forced() error {
+	var forced *exitError
+	if s.job != nil && errors.As(s.job.err, &forced) {
+		return forced
+	}
+	return nil
+}
+
+func (s *loop) finished() (int, error) {
+	if err := s.forced(); err != nil {
+		return ExitTerminated, err
+	}
 	s.cleanUp = s.listener.settings.Ephemeral
 	if truthy(s.listener.Getenv("ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED")) {
-		return s.job.result.ExitCode()
+		return s.job.result.ExitCode(), nil
 	}
-	return ExitSuccess
+	return ExitSuccess, nil
+}
+
+// update ends a runner that may update itself and has no job: its launcher is to start the new version. This stand-in downloads
+// nothing.
+func (s *loop) update() (code int, final bool, err error) {
+	l := s.listener
+	switch {
+	case l.settings.DisableUpdate:
+		l.Trace.Info("Runner", "Refresh message received, skip: updates are disabled.")
+		return 0, false, nil
+	case s.job != nil:
+		l.Trace.Info("Runner", "Refresh message received, skip: a job is running.")
+		return 0, false, nil
+	}
+	l.say("Runner update in progress, do not shutdown runner.")
+	l.say("Runner will exit shortly for update, should be back online within 10 seconds.")
+	if l.settings.Ephemeral || l.Options.Once {
+		return ExitUpdatingOnce, true, nil
+	}
+	return ExitUpdating, true, nil
 }
 
 func (s *loop) handle(ctx context.Context, in incoming) (code int, final bool, err error) {
@@ -121,7 +154,7 @@ func (s *loop) act(ctx context.Context, msg *message.Broker) (code int, final bo
 	case message.TypeForceTokenRefresh:
 		s.listener.tokens.Forget()
 	case message.TypeRunnerRefresh, message.TypeAgentRefresh:
-		s.listener.Trace.Info("Runner", "This stand-in does not update itself.")
+		return s.update()
 	default:
 		s.listener.Trace.Info("Runner", "Received message with unsupported message type "+msg.Type)
 	}
@@ -152,6 +185,13 @@ func (s *loop) offer(ctx context.Context, msg *message.Broker) (code int, final 
 			l.Trace.Error("Runner", fmt.Errorf("best-effort acknowledge: %w", err))
 		}
 	}
+	if l.Faults.Ghost {
+		l.Trace.Info("Faults", "the offer is ignored")
+		return 0, false, nil
+	}
+	if err := l.reach(ctx, ctx.Done(), PointOffered); err != nil {
+		return ExitTerminated, true, err
+	}
 	raw, err := service.Acquire(ctx, l.Client, l.tokens, offer)
 	var job message.Job
 	if err == nil {
@@ -160,6 +200,9 @@ func (s *loop) offer(ctx context.Context, msg *message.Broker) (code int, final 
 	if err != nil {
 		l.Trace.Error("Runner", fmt.Errorf("skipping message job: %w", err))
 		return 0, false, nil
+	}
+	if err := l.reach(ctx, ctx.Done(), PointAcquired); err != nil {
+		return ExitTerminated, true, err
 	}
 	s.start(ctx, raw, &job)
 	return 0, false, nil
@@ -176,7 +219,7 @@ func (s *loop) start(ctx context.Context, raw []byte, job *message.Job) {
 		if err != nil {
 			l.Trace.Error("JobDispatcher", err)
 		}
-		r.result = result
+		r.result, r.err = result, errors.Join(err, l.reach(context.WithoutCancel(ctx), ctx.Done(), PointFinished))
 	}()
 }
 

@@ -17,13 +17,23 @@ const maxPollErrors = 10
 
 // listen opens the session, takes messages until the job is done, and closes the session.
 func (l *Listener) listen(ctx context.Context) (int, error) {
+	if err := l.reach(ctx, ctx.Done(), PointStart); err != nil {
+		return ExitTerminated, err
+	}
 	if code, err := l.createSession(ctx); err != nil {
 		return code, err
 	}
-	l.say("Current runner version: '" + service.Version + "'")
+	l.say("Current runner version: '" + l.version() + "'")
 	l.say(trace.Now() + ": Listening for Jobs")
+	if err := l.reach(ctx, ctx.Done(), PointListening); err != nil {
+		return ExitTerminated, err
+	}
 	state := &loop{listener: l}
 	code, err := state.run(ctx)
+	var forced *exitError
+	if errors.As(err, &forced) {
+		return code, err // it leaves everything as it is
+	}
 	if state.closeSession {
 		l.deleteSession(context.WithoutCancel(ctx))
 	}

@@ -3,6 +3,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,8 @@ type Agent struct {
 	// ID and Name are the registration's.
 	ID   int64
 	Name string
+	// Version is the version it says it has; empty: [Version].
+	Version string
 	// Owner is the text that names this process.
 	Owner string
 	// OSDescription is the kernel's version text.
@@ -62,6 +65,7 @@ type Broker struct {
 
 // NewBroker returns the message service at a base URL.
 func NewBroker(client *http.Client, base string, tokens *Tokens, agent Agent) *Broker {
+	agent.Version = cmp.Or(agent.Version, Version)
 	return &Broker{client: client, base: base, tokens: tokens, agent: agent}
 }
 
@@ -97,7 +101,7 @@ func (b *Broker) CreateSession(ctx context.Context) (string, error) {
 		"sessionId": "00000000-0000-0000-0000-000000000000",
 		"ownerName": b.agent.Owner,
 		"agent": map[string]any{
-			"id": b.agent.ID, "name": b.agent.Name, "version": Version, "osDescription": b.agent.OSDescription,
+			"id": b.agent.ID, "name": b.agent.Name, "version": b.agent.Version, "osDescription": b.agent.OSDescription,
 			"ephemeral": b.agent.Ephemeral, "status": 0, "provisioningState": nil,
 		},
 		"useFipsEncryption": false,
@@ -135,7 +139,7 @@ func (b *Broker) query(session string, busy bool) url.Values {
 		status = "Busy"
 	}
 	return url.Values{
-		"sessionId": {session}, "status": {status}, "runnerVersion": {Version}, "os": {OS}, "architecture": {Arch()},
+		"sessionId": {session}, "status": {status}, "runnerVersion": {b.agent.Version}, "os": {OS}, "architecture": {Arch()},
 	}
 }
 

@@ -26,13 +26,26 @@ func run() int {
 		return fail(err)
 	}
 	root := filepath.Dir(filepath.Dir(program))
-	if filepath.Base(os.Args[0]) == "Runner.Worker" {
+	switch filepath.Base(os.Args[0]) {
+	case "Runner.Worker":
 		return worker.Main(context.Background(), root, os.Args[1:])
+	case listener.DaemonName:
+		if err := listener.Daemon(context.Background(), os.Args[1:]); err != nil {
+			return fail(err)
+		}
+		return listener.ExitSuccess
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := listener.LoadEnvFile(root); err != nil {
 		return fail(err)
+	}
+	faults, err := takeFaults()
+	if err != nil {
+		return fail(err)
+	}
+	if faults.IgnoreStop {
+		ctx = context.Background() // the signals are still caught, and come to nothing
 	}
 	options := listener.ParseOptions(os.Args[1:], os.Environ())
 	if err := listener.ClearInputs(); err != nil {
@@ -45,7 +58,26 @@ func run() int {
 	defer func() { _ = log.Close() }()
 	return listener.Run(ctx, listener.Config{
 		Root: root, Options: options, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Client: service.NewHTTP(), Trace: log,
+		Faults: faults,
 	})
+}
+
+// takeFaults reads the fault switches and leaves neither them nor what they take away to child processes.
+func takeFaults() (listener.Faults, error) {
+	faults, err := listener.ParseFaults(os.Getenv(listener.FaultsVariable))
+	if err != nil {
+		return faults, err
+	}
+	gone := []string{listener.FaultsVariable}
+	if faults.NoHooks {
+		gone = append(gone, "ACTIONS_RUNNER_HOOK_JOB_STARTED", "ACTIONS_RUNNER_HOOK_JOB_COMPLETED")
+	}
+	for _, name := range gone {
+		if err := os.Unsetenv(name); err != nil {
+			return faults, fmt.Errorf("clearing environment: %w", err)
+		}
+	}
+	return faults, nil
 }
 
 func fail(err error) int {
