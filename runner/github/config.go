@@ -3,11 +3,15 @@
 // Package github is the adapter between kettled and GitHub's REST API.
 //
 // Guarantees: requests go over TLS to pinned hosts only; a JIT configuration leaves [Client.Register] only after it was
-// rebuilt from checked fields (see [RebuildJIT]); an answer of GitHub about a job, a run or a repository is passed on
-// without interpretation, its identifiers unchanged. Errors carry GitHub's request id, never a credential.
+// rebuilt from checked fields (see [RebuildJIT]); after a registration whose outcome is unknown, what is left of it is
+// looked for by its name and removed; [Client.Remove] says nil only after GitHub, asked again, showed no such runner; an
+// answer of GitHub about a job, a run or a repository is passed on without interpretation, its identifiers unchanged.
+// The pauses that GitHub asks for are kept, within bounds. Errors carry GitHub's request id and the permission that is
+// missing, never a credential.
 //
-// Trusts: GitHub's answers over TLS under the credential it was given. It does not decide which job is accepted, and it
-// does not believe anything that a job said. It is the only importer of go-github and ghinstallation.
+// Trusts: GitHub's answers over TLS under the credential it was given, its clock (the Date of its answers) included. It
+// does not decide which job is accepted, and it does not believe anything that a job said. It is the only importer of
+// go-github, and holds the App's key in production.
 package github
 
 import (
@@ -18,14 +22,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/bradleyfalzon/ghinstallation/v2"
 	gogithub "github.com/google/go-github/v60/github"
 
-	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/job"
 	"github.com/kettle/attest/runner/job/pinned"
@@ -42,37 +45,28 @@ type Scope string
 
 // The scopes.
 const (
-	Repo Scope = "repo"
-	Org  Scope = "org"
+	Repo       Scope = "repo"
+	Org        Scope = "org"
+	Enterprise Scope = "enterprise"
 )
-
-// App is a GitHub App's installation.
-type App struct {
-	ID             int64
-	InstallationID int64
-	PrivateKey     secret.String // PEM
-}
-
-// Credential is exactly one of a token and an App.
-type Credential struct {
-	Token secret.String
-	App   *App
-}
 
 // Config is what the adapter needs from the measured configuration, and the credential. All fields but Roots and Dial
 // are required.
 type Config struct {
-	URL         string // of the server, as https://github.com
-	APIURL      string // of the REST API, as https://api.github.com or https://HOST/api/v3
+	URL         string // of the server: https://github.com, https://SUB.ghe.com or https://HOST
+	APIURL      string // of the REST API: https://api.github.com, https://api.SUB.ghe.com or https://HOST/api/v3
 	Scope       Scope
-	Target      string   // "owner/repository" or "organisation"
+	Target      string   // "owner/repository", "organisation" or "enterprise"
 	RunnerGroup int64    // 1 is the default group, and the only one of a repository
-	Labels      []string // 1 to 100
+	Labels      []string // 1 to 100; all that the runner has, GitHub adds none
 	Hosts       pinned.Hosts
 	Credential  Credential
 	Roots       *x509.CertPool                                                    // nil means the system's
 	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil means a plain dialler
 }
+
+// accountName is an organisation's or an enterprise's name in URLs.
+var accountName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$`)
 
 // Validate reports every fault.
 func (c Config) Validate() error {
@@ -85,14 +79,17 @@ func (c Config) Validate() error {
 			fault("%s %q: %w", name, raw, err)
 		}
 	}
-	switch {
-	case c.Scope == Repo && job.ValidRepository(c.Target), c.Scope == Org && job.ValidRepository(c.Target+"/x"):
-	case c.Scope == Repo:
-		fault("target %q of scope repo is not owner/repository", c.Target)
-	case c.Scope == Org:
-		fault("target %q of scope org is not an organisation", c.Target)
+	switch c.Scope {
+	case Repo:
+		if !job.ValidRepository(c.Target) {
+			fault("target %q of scope repo is not owner/repository", c.Target)
+		}
+	case Org, Enterprise:
+		if !accountName.MatchString(c.Target) {
+			fault("target %q of scope %s is not the name of one", c.Target, c.Scope)
+		}
 	default:
-		fault("scope %q is neither repo nor org", c.Scope)
+		fault("scope %q is none of repo, org and enterprise", c.Scope)
 	}
 	if c.RunnerGroup < 1 {
 		fault("runnerGroup is required: the id of the group, 1 for the default one")
@@ -100,12 +97,8 @@ func (c Config) Validate() error {
 	if len(c.Labels) < 1 || len(c.Labels) > 100 || slices.Contains(c.Labels, "") {
 		fault("labels: 1 to 100, none of them empty")
 	}
-	hasToken, app := !c.Credential.Token.Empty(), c.Credential.App
-	if hasToken == (app != nil) {
-		fault("exactly one of a token and an App is the credential")
-	}
-	if app != nil && (app.ID < 1 || app.InstallationID < 1 || app.PrivateKey.Empty()) {
-		fault("an App needs its id, its installation's id and its private key")
+	if err := c.Credential.validate(c.Scope); err != nil {
+		fault("%w", err)
 	}
 	return errors.Join(errs...)
 }
@@ -113,6 +106,7 @@ func (c Config) Validate() error {
 // Client speaks to GitHub for one environment.
 type Client struct {
 	api    *gogithub.Client
+	wire   *wire
 	config Config
 	clock  clock
 }
@@ -124,7 +118,9 @@ type clock struct {
 }
 
 // New makes a client.
-func New(c Config) (*Client, error) {
+func New(c Config) (*Client, error) { return newClient(c, clock{now: time.Now, sleep: sleep}) }
+
+func newClient(c Config, clock clock) (*Client, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -132,44 +128,91 @@ func New(c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	retrying := &retry{next: base.Transport, sleep: sleep}
-	if base.Transport, err = authenticate(retrying, c); err != nil {
+	closeBase := base.CloseIdleConnections
+	authorised, err := authenticate(&pace{next: base.Transport, clock: clock}, c, clock)
+	if err != nil {
 		return nil, err
 	}
+	w, err := newWire(c, authorised, clock)
+	if err != nil {
+		return nil, err
+	}
+	w.closers = append(w.closers, closeBase)
+	base.Transport = &etags{next: authorised}
 	api := gogithub.NewClient(base)
 	if api.BaseURL, err = url.Parse(strings.TrimSuffix(c.APIURL, "/") + "/"); err != nil {
 		return nil, fmt.Errorf("reading apiUrl: %w", err)
 	}
-	api.UserAgent = "kettled"
-	return &Client{api: api, config: c, clock: clock{now: time.Now, sleep: sleep}}, nil
+	api.UserAgent = agent
+	return &Client{api: api, wire: w, config: c, clock: clock}, nil
 }
 
-// authenticate adds the credential to every request.
-func authenticate(next http.RoundTripper, c Config) (http.RoundTripper, error) {
-	app := c.Credential.App
-	if app == nil {
-		return &bearer{token: c.Credential.Token, next: next}, nil
+// agent names this program to GitHub.
+const agent = "kettled"
+
+// Close closes idle connections.
+func (c *Client) Close() {
+	for _, end := range c.wire.closers {
+		end()
 	}
-	tr, err := ghinstallation.New(next, app.ID, app.InstallationID, []byte(app.PrivateKey.Reveal()))
+}
+
+// Place is where a client registers runners.
+type Place struct {
+	URL    string // of the repository, organisation or enterprise, as its page in a browser
+	APIURL string
+	Group  int64
+	Labels []string
+	Hosts  pinned.Hosts
+	Needs  string // what the credential needs there, in words
+}
+
+// Place tells where the client registers runners.
+func (c *Client) Place() Place {
+	page := strings.TrimSuffix(c.config.URL, "/") + "/"
+	if c.config.Scope == Enterprise {
+		page += "enterprises/"
+	}
+	return Place{
+		URL: page + c.config.Target, APIURL: strings.TrimSuffix(c.config.APIURL, "/"), Group: c.config.RunnerGroup,
+		Labels: slices.Clone(c.config.Labels), Hosts: slices.Clone(c.config.Hosts), Needs: c.need().String(),
+	}
+}
+
+// Wire is the client's way to GitHub for a protocol beside REST: pinned hosts only, with the pauses that GitHub asked
+// for. A request to the REST API that carries no Authorization gets the client's credential; one to another host never
+// does. An exchange may take as long as a message is waited for.
+func (c *Client) Wire() http.RoundTripper { return c.wire }
+
+// pollTime bounds one exchange over the wire: GitHub holds a poll for messages for 50 seconds.
+const pollTime = 90 * time.Second
+
+type wire struct {
+	api        *url.URL
+	authorised http.RoundTripper
+	plain      http.RoundTripper
+	closers    []func()
+}
+
+func newWire(c Config, authorised http.RoundTripper, clock clock) (*wire, error) {
+	patient, err := pinned.Client(pinned.Config{Hosts: c.Hosts, Roots: c.Roots, Dial: c.Dial, Timeout: pollTime})
 	if err != nil {
-		return nil, errors.New("reading the App's private key: it is no PEM of an RSA key")
+		return nil, err
 	}
-	tr.BaseURL = strings.TrimSuffix(c.APIURL, "/")
-	return tr, nil
-}
-
-// bearer sends a token.
-type bearer struct {
-	token secret.String
-	next  http.RoundTripper
+	api, err := c.Hosts.Parse(c.APIURL)
+	if err != nil {
+		return nil, fmt.Errorf("reading apiUrl: %w", err)
+	}
+	return &wire{
+		api: api, authorised: authorised, plain: &pace{next: patient.Transport, clock: clock}, closers: []func(){patient.CloseIdleConnections},
+	}, nil
 }
 
 // RoundTrip implements [http.RoundTripper].
-func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", "Bearer "+b.token.Reveal())
-	return b.next.RoundTrip(r)
+func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
+	below := strings.TrimSuffix(w.api.Path, "/") + "/"
+	if r.Header.Get("Authorization") == "" && r.URL.Scheme == w.api.Scheme && r.URL.Host == w.api.Host && strings.HasPrefix(r.URL.Path, below) {
+		return w.authorised.RoundTrip(r)
+	}
+	return w.plain.RoundTrip(r)
 }
-
-// Close closes idle connections.
-func (c *Client) Close() { c.api.Client().CloseIdleConnections() }

@@ -28,9 +28,9 @@ func (c *Client) Jobs(ctx context.Context, repo string, runID, attempt int64) ([
 	var jobs []job.WorkflowJob
 	opts := &gogithub.ListOptions{PerPage: 100}
 	for range maxJobPages {
-		page, resp, err := c.api.Actions.ListWorkflowJobsAttempt(ctx, owner, name, runID, attempt, opts)
+		page, resp, err := c.api.Actions.ListWorkflowJobsAttempt(polled(ctx), owner, name, runID, attempt, opts)
 		if err != nil {
-			return nil, remote(doing, "“Actions: read” of repository "+repo, resp, err)
+			return nil, remote(doing, reading("Actions", repo), resp, err)
 		}
 		for _, j := range page.Jobs {
 			jobs = append(jobs, job.WorkflowJob{
@@ -86,7 +86,7 @@ func (r repository) fact() job.Repository {
 func (c *Client) Run(ctx context.Context, repo string, runID int64) (*job.Run, error) {
 	var r run
 	err := c.get(ctx, fetch{
-		doing: fmt.Sprintf("asking for run %d", runID), repo: repo, path: fmt.Sprintf("/actions/runs/%d", runID), permission: "Actions: read",
+		doing: fmt.Sprintf("asking for run %d", runID), repo: repo, path: fmt.Sprintf("/actions/runs/%d", runID), permission: "Actions",
 	}, &r)
 	if err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func (c *Client) Run(ctx context.Context, repo string, runID int64) (*job.Run, e
 // Repository reads a repository's identifiers.
 func (c *Client) Repository(ctx context.Context, repo string) (job.Repository, error) {
 	var r repository
-	err := c.get(ctx, fetch{doing: "asking for repository " + repo, repo: repo, permission: "Metadata: read"}, &r)
+	err := c.get(ctx, fetch{doing: "asking for repository " + repo, repo: repo, permission: "Metadata"}, &r)
 	return r.fact(), err
 }
 
@@ -122,7 +122,7 @@ func (c *Client) ResolveRef(ctx context.Context, repo, ref string) (string, erro
 	}
 	sha, resp, err := c.api.Repositories.GetCommitSHA1(ctx, owner, name, ref, "")
 	if err != nil {
-		return "", remote(doing, "“Contents: read” of repository "+repo, resp, err)
+		return "", remote(doing, reading("Contents", repo), resp, err)
 	}
 	sha = strings.TrimSpace(sha)
 	if raw, err := hex.DecodeString(sha); err != nil || (len(raw) != 20 && len(raw) != 32) || sha != strings.ToLower(sha) {
@@ -145,11 +145,16 @@ func (c *Client) get(ctx context.Context, f fetch, out any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.doing, err)
 	}
-	resp, err := c.api.Do(ctx, req, out)
+	resp, err := c.api.Do(polled(ctx), req, out)
 	if err != nil {
-		return remote(f.doing, "“"+f.permission+"” of repository "+f.repo, resp, err)
+		return remote(f.doing, reading(f.permission, f.repo), resp, err)
 	}
 	return nil
+}
+
+// reading is what it takes to read something of a repository.
+func reading(permission, repo string) need {
+	return need{permission + ": read", "repo", "repository " + repo}
 }
 
 // split reads "owner/repository". The parts go into a URL's path, so nothing but GitHub's own alphabet is let through.

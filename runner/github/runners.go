@@ -8,12 +8,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
-	"time"
 
 	gogithub "github.com/google/go-github/v60/github"
 
-	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner"
 )
 
@@ -25,207 +24,175 @@ type Runner struct {
 	Busy   bool
 }
 
-// Register makes one ephemeral runner. The name must be new: a caller makes one for each try, since GitHub may have
-// registered a runner although it answered with an error. After [ErrNameTaken] or [ErrUnknownOutcome] a runner of this
-// name that is not busy has been removed, and a new name is needed.
-func (c *Client) Register(ctx context.Context, name string) (runner.Registration, error) {
-	const doing = "registering a runner"
-	work := workFolder
-	answer, resp, err := c.generate(ctx, &gogithub.GenerateJITConfigRequest{
-		Name: name, RunnerGroupID: c.config.RunnerGroup, WorkFolder: &work, Labels: c.config.Labels,
-	})
+// runnerJSON is a runner of the REST API.
+type runnerJSON struct {
+	ID     int64  `json:"id"`
+	Name   string `json:"name"`
+	Status string `json:"status"`
+	Busy   bool   `json:"busy"`
+}
+
+func (r runnerJSON) told() Runner {
+	return Runner{ID: r.ID, Name: r.Name, Online: r.Status == "online", Busy: r.Busy}
+}
+
+// runnersPath is where the REST API has the runners of the configured scope. go-github v60 has no call for one runner of
+// an enterprise and none that looks for a name, so all calls are made by their paths.
+func (c *Client) runnersPath() string {
+	switch c.config.Scope {
+	case Org:
+		return "orgs/" + url.PathEscape(c.config.Target) + "/actions/runners"
+	case Enterprise:
+		return "enterprises/" + url.PathEscape(c.config.Target) + "/actions/runners"
+	}
+	owner, repo, _ := strings.Cut(c.config.Target, "/")
+	return "repos/" + url.PathEscape(owner) + "/" + url.PathEscape(repo) + "/actions/runners"
+}
+
+// need is what the credential needs for runners (REST, self-hosted runners).
+func (c *Client) need() need {
+	switch c.config.Scope {
+	case Org:
+		return need{"Self-hosted runners: write", "admin:org", "organisation " + c.config.Target}
+	case Enterprise:
+		return need{"", "manage_runners:enterprise", "enterprise " + c.config.Target}
+	}
+	return need{"Administration: write", "repo", "repository " + c.config.Target}
+}
+
+// question is one request about runners.
+type question struct {
+	doing  string
+	method string
+	path   string // below the runners of the scope
+	body   any
+}
+
+// ask makes a request. A nil error means that GitHub's answer was good and, when out is not nil, understood.
+func (c *Client) ask(ctx context.Context, q question, out any) (*gogithub.Response, error) {
+	req, err := c.api.NewRequest(q.method, c.runnersPath()+q.path, q.body)
 	if err != nil {
-		return runner.Registration{}, c.unregistered(ctx, name, remote(doing, c.registerPermission(), resp, err))
+		return nil, fmt.Errorf("%s: %w", q.doing, err)
 	}
-	reg := runner.Registration{ID: answer.GetRunner().GetID(), Name: answer.GetRunner().GetName()}
-	if reg.ID <= 0 || reg.Name != name {
-		err := foreignJIT(fmt.Sprintf("runner %q with an id in GitHub's answer", name), fmt.Sprintf("%d, %.64q", reg.ID, reg.Name))
-		return runner.Registration{}, c.undo(ctx, reg.ID, err)
+	resp, err := c.api.Do(ctx, req, out)
+	if err != nil {
+		return nil, remote(q.doing, c.need(), resp, err)
 	}
-	want := JITWant{ID: reg.ID, Name: name, Hosts: c.config.Hosts}
-	if reg.JIT, err = RebuildJIT(secret.New(answer.GetEncodedJITConfig()), want); err != nil {
-		return runner.Registration{}, c.undo(ctx, reg.ID, err)
-	}
-	return reg, nil
+	return resp, nil
 }
 
-// unregistered sorts out what a failed registration left behind.
-func (c *Client) unregistered(ctx context.Context, name string, err error) error {
-	var r *RemoteError
-	if !errors.As(err, &r) {
-		return err
+// one asks for a runner; [ErrNotFound] when GitHub shows none of this id.
+func (c *Client) one(ctx context.Context, id int64) (runnerJSON, error) {
+	doing, path := fmt.Sprintf("asking for runner %d", id), "/"+strconv.FormatInt(id, 10)
+	var r runnerJSON
+	resp, err := c.ask(ctx, question{doing: doing, method: http.MethodGet, path: path}, &r)
+	if err == nil && r.ID != id {
+		err = &RemoteError{
+			Doing: doing, Status: resp.StatusCode, kinds: []error{runner.ErrTryAgain}, cause: fmt.Errorf("it tells of runner %d", r.ID),
+		}
 	}
-	switch {
-	case r.Status == http.StatusConflict:
-		r.kinds = append(r.kinds, ErrNameTaken)
-	case r.Status == 0, r.Status >= 500:
-		r.kinds = append(r.kinds, ErrUnknownOutcome)
-	default:
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
-	left, findErr := c.find(ctx, name)
-	if findErr != nil {
-		return errors.Join(err, findErr)
-	}
-	if left == nil || left.Busy {
-		return err
-	}
-	return c.undo(ctx, left.ID, err)
+	return r, err
 }
 
-// undo removes a runner that cannot be used and returns why.
-func (c *Client) undo(ctx context.Context, id int64, why error) error {
-	if id <= 0 {
-		return why
+// maxRunnerPages bounds a list of runners: GitHub allows 10,000 in a group, and pages of 100.
+const maxRunnerPages = 200
+
+// list goes through the runners, of one name when name is not empty. A server that does not know the filter shows all.
+func (c *Client) list(ctx context.Context, doing, name string, each func(Runner)) error {
+	query := url.Values{"per_page": {"100"}}
+	if name != "" {
+		query.Set("name", name)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
-	return errors.Join(why, c.Remove(ctx, runner.Registration{ID: id}))
-}
-
-const cleanupTime = 30 * time.Second
-
-// How long Remove asks again while GitHub takes the runner for busy, which it does for a while after the runner was
-// killed, and the longest pause in between.
-const (
-	busyTime  = 30 * time.Second
-	busyPause = 5 * time.Second
-)
-
-// Remove deletes a runner. A runner that is gone is no error; one that still runs a job half a minute later, or when ctx
-// ends, is [ErrBusy].
-func (c *Client) Remove(ctx context.Context, reg runner.Registration) error {
-	id := reg.ID
-	end := c.clock.now().Add(busyTime)
-	for pause := firstWait; ; pause = min(2*pause, busyPause) {
-		err := c.remove(ctx, id)
-		if !errors.Is(err, ErrBusy) || c.clock.now().Add(pause).After(end) {
+	for range maxRunnerPages {
+		var page struct {
+			Runners *[]runnerJSON `json:"runners"`
+		}
+		resp, err := c.ask(ctx, question{doing: doing, method: http.MethodGet, path: "?" + query.Encode()}, &page)
+		if err != nil {
 			return err
 		}
-		if waitErr := c.clock.sleep(ctx, pause); waitErr != nil {
-			return errors.Join(err, waitErr)
+		if page.Runners == nil { // what is no list proves nothing
+			return &RemoteError{
+				Doing: doing, Status: resp.StatusCode, kinds: []error{runner.ErrTryAgain}, cause: errors.New("it holds no list of runners"),
+			}
 		}
-	}
-}
-
-// remove asks once.
-func (c *Client) remove(ctx context.Context, id int64) error {
-	var resp *gogithub.Response
-	var err error
-	if c.config.Scope == Org {
-		resp, err = c.api.Actions.RemoveOrganizationRunner(ctx, c.config.Target, id)
-	} else {
-		owner, repo := c.repository()
-		resp, err = c.api.Actions.RemoveRunner(ctx, owner, repo, id)
-	}
-	if err == nil {
-		return nil
-	}
-	err = remote(fmt.Sprintf("removing runner %d", id), c.registerPermission(), resp, err)
-	var r *RemoteError
-	if errors.As(err, &r) {
-		switch r.Status {
-		case http.StatusNotFound:
+		for _, r := range *page.Runners {
+			each(r.told())
+		}
+		if resp.NextPage == 0 {
 			return nil
-		case http.StatusUnprocessableEntity:
-			r.kinds = append(r.kinds, ErrBusy)
 		}
+		query.Set("page", strconv.Itoa(resp.NextPage))
 	}
-	return err
+	return fmt.Errorf("%s: more than %d pages", doing, maxRunnerPages)
 }
 
-// Get tells what GitHub knows about a runner; [ErrNotFound] when it is gone.
-func (c *Client) Get(ctx context.Context, id int64) (Runner, error) {
-	var answer *gogithub.Runner
-	var resp *gogithub.Response
-	var err error
-	if c.config.Scope == Org {
-		answer, resp, err = c.api.Actions.GetOrganizationRunner(ctx, c.config.Target, id)
-	} else {
-		owner, repo := c.repository()
-		answer, resp, err = c.api.Actions.GetRunner(ctx, owner, repo, id)
+// Runners lists the runners of the configured scope whose names begin with prefix. A runner that comes or goes
+// meanwhile may be missing.
+func (c *Client) Runners(ctx context.Context, prefix string) ([]Runner, error) {
+	if prefix == "" {
+		return nil, errors.New("listing runners: no prefix of their names")
 	}
+	var out []Runner
+	err := c.list(ctx, "listing runners", "", func(r Runner) {
+		if strings.HasPrefix(r.Name, prefix) {
+			out = append(out, r)
+		}
+	})
 	if err != nil {
-		return Runner{}, remote(fmt.Sprintf("asking for runner %d", id), c.registerPermission(), resp, err)
+		return nil, err
 	}
-	return described(answer), nil
+	return out, nil
 }
 
-// Observe implements [runner.Registrar].
+// find looks a runner up by its name, and by its id when that is known. It returns nil when there is none.
+func (c *Client) find(ctx context.Context, reg runner.Registration) (*Runner, error) {
+	var found *Runner
+	err := c.list(ctx, "looking runner "+reg.Name+" up by name", reg.Name, func(r Runner) {
+		if reg.Name != "" && strings.EqualFold(r.Name, reg.Name) || reg.ID > 0 && r.ID == reg.ID {
+			found = &r
+		}
+	})
+	return found, err
+}
+
+// Observe implements [runner.Registrar]. It asks whether anything has changed, so it may be asked often. That a runner
+// is gone is GitHub's word for its id and for its name.
 func (c *Client) Observe(ctx context.Context, reg runner.Registration) (runner.Sight, error) {
-	r, err := c.Get(ctx, reg.ID)
+	if reg.ID <= 0 {
+		return c.observeName(ctx, reg)
+	}
+	r, err := c.one(polled(ctx), reg.ID)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return runner.SightGone, nil
+		return c.observeName(ctx, reg)
 	case err != nil:
 		return "", err
 	case r.Busy:
 		return runner.SightBusy, nil
-	case r.Online:
+	case r.Status == "online":
+		return runner.SightIdle, nil
+	case r.Status == "offline":
+		return runner.SightOffline, nil
+	}
+	return "", fmt.Errorf("asking for runner %d: GitHub says that it is %.64q, which is not understood", reg.ID, r.Status)
+}
+
+// observeName tells of a runner without an id, or of one whose id GitHub does not know (any more).
+func (c *Client) observeName(ctx context.Context, reg runner.Registration) (runner.Sight, error) {
+	if reg.ID <= 0 && reg.Name == "" {
+		return "", errors.New("looking a runner up: neither an id nor a name")
+	}
+	found, err := c.find(ctx, reg)
+	switch {
+	case err != nil:
+		return "", err
+	case found == nil:
+		return runner.SightGone, nil
+	case found.Busy:
+		return runner.SightBusy, nil
+	case found.Online:
 		return runner.SightIdle, nil
 	}
 	return runner.SightOffline, nil
-}
-
-// Online reports whether the runner is connected. A runner that is gone is not.
-func (c *Client) Online(ctx context.Context, id int64) (bool, error) {
-	r, err := c.Get(ctx, id)
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
-	return r.Online, err
-}
-
-// find looks a runner up by its name; go-github v60 has no such filter. It returns nil when there is none.
-func (c *Client) find(ctx context.Context, name string) (*Runner, error) {
-	const doing = "looking a runner up by name"
-	path := "orgs/" + url.PathEscape(c.config.Target)
-	if c.config.Scope == Repo {
-		owner, repo := c.repository()
-		path = "repos/" + url.PathEscape(owner) + "/" + url.PathEscape(repo)
-	}
-	req, err := c.api.NewRequest(http.MethodGet, path+"/actions/runners?per_page=100&name="+url.QueryEscape(name), nil)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", doing, err)
-	}
-	var list gogithub.Runners
-	resp, err := c.api.Do(ctx, req, &list)
-	if err != nil {
-		return nil, remote(doing, c.registerPermission(), resp, err)
-	}
-	for _, r := range list.Runners {
-		if strings.EqualFold(r.GetName(), name) {
-			found := described(r)
-			return &found, nil
-		}
-	}
-	return nil, nil //nolint:nilnil // none is a good answer, and the caller asks for it by name.
-}
-
-func (c *Client) generate(ctx context.Context, r *gogithub.GenerateJITConfigRequest) (*gogithub.JITRunnerConfig, *gogithub.Response, error) {
-	if c.config.Scope == Org {
-		return c.api.Actions.GenerateOrgJITConfig(ctx, c.config.Target, r)
-	}
-	owner, repo := c.repository()
-	return c.api.Actions.GenerateRepoJITConfig(ctx, owner, repo, r)
-}
-
-// repository splits the target of scope repo, which Validate has checked.
-func (c *Client) repository() (owner, repo string) {
-	owner, repo, _ = strings.Cut(c.config.Target, "/")
-	return owner, repo
-}
-
-// registerPermission is what the credential needs for runners (REST, self-hosted runners).
-func (c *Client) registerPermission() string {
-	if c.config.Scope == Org {
-		return "“Self-hosted runners: write” of organisation " + c.config.Target
-	}
-	return "“Administration: write” of repository " + c.config.Target
-}
-
-func described(r *gogithub.Runner) Runner {
-	return Runner{ID: r.GetID(), Name: r.GetName(), Online: r.GetStatus() == "online", Busy: r.GetBusy()}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/kettle/attest/internal/fakegithub"
 	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/internal/stubrunner/registration"
+	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/github"
 	"github.com/kettle/attest/runner/job/pinned"
 )
@@ -97,14 +98,17 @@ func TestStandIn(t *testing.T) {
 	if _, err := registration.Credential(root); err != nil {
 		t.Fatal(err)
 	}
-	if online, err := cl.Online(ctx, reg.ID); err != nil || online {
-		t.Errorf("online %v, %v", online, err)
+	if sight, err := cl.Observe(ctx, reg); err != nil || sight != runner.SightOffline {
+		t.Errorf("observed %q, %v", sight, err)
+	}
+	if list, err := cl.Runners(ctx, "host-"); err != nil || len(list) != 1 || list[0].ID != reg.ID {
+		t.Errorf("runners %+v, %v", list, err)
 	}
 	if _, err := cl.Register(ctx, "host-boot-1"); !errors.Is(err, github.ErrNameTaken) {
 		t.Errorf("registering twice: %v", err)
 	}
-	if _, err := cl.Get(ctx, reg.ID); !errors.Is(err, github.ErrNotFound) {
-		t.Errorf("the runner of the taken name stayed: %v", err)
+	if sight, err := cl.Observe(ctx, reg); err != nil || sight != runner.SightGone {
+		t.Errorf("the runner of the taken name stayed: %q, %v", sight, err)
 	}
 	if err := cl.Remove(ctx, reg); err != nil {
 		t.Errorf("removing twice: %v", err)

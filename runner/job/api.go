@@ -25,7 +25,8 @@ import (
 	"strings"
 )
 
-// API is what this package asks GitHub. An error is passed on; none means that GitHub answered.
+// API is what this package asks GitHub. After an error that matches [runner.ErrTryAgain] it is asked again; any other is
+// passed on. None means that GitHub answered.
 type API interface {
 	// Jobs lists all jobs of one attempt of a run.
 	Jobs(ctx context.Context, repo string, runID, attempt int64) ([]WorkflowJob, error)

@@ -22,6 +22,9 @@ func (s *sources) facts(server string) statement.Facts {
 	if id, origin := s.head(); id != "" {
 		f.HeadRepositoryID, f.Origins["headRepositoryId"] = id, origin
 	}
+	if s.announced != nil {
+		f.IdentitySource, f.JobWorkflowRef = statement.IdentityScaleSet, s.announced.WorkflowRef
+	}
 	if s.signed != nil {
 		f.IdentitySource = statement.IdentityToken
 		f.JobWorkflowRef, f.JobWorkflowSHA = s.signed.JobWorkflowRef, s.signed.JobWorkflowSHA
@@ -93,6 +96,9 @@ func (s *sources) factOrigins() map[string]statement.Origin {
 		o["sha"] = statement.FromGitHub // of the ref, GitHub's run does not tell whether it is a branch or a tag
 	} else if s.context("sha") == s.run.HeadSHA {
 		o["sha"] = statement.FromGitHub
+	}
+	if s.announced != nil {
+		o["jobWorkflowRef"] = statement.FromGitHub
 	}
 	if s.signed != nil {
 		for _, name := range []string{"ref", "sha", "jobWorkflowRef", "jobWorkflowSha"} {

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/kettle/attest/attest/refusal"
-	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/attest/token"
 	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner"
@@ -30,19 +30,23 @@ type Tokens interface {
 	Keys(ctx context.Context) ([]byte, error)
 }
 
-// Config is what an identifier needs. All fields but Containers, Poll, Wait and Log are required.
+// Config is what an identifier needs. All fields but Containers, Poll, Wait, Log and Announced are required.
 type Config struct {
-	Server     string // of GitHub, from the measured configuration, as https://github.com
-	Target     string // where the runner is registered: "owner/repository" or "organisation"
-	Issuer     string // of identity tokens, as https://token.actions.githubusercontent.com
+	Server     string   // of GitHub, from the measured configuration, as https://github.com
+	Target     string   // where the runner is registered: "owner/repository", "organisation" or, with Owners, an enterprise
+	Owners     []string // of an enterprise whose jobs are taken; empty where Target is an owner or a repository
+	Issuer     string   // of identity tokens, as https://token.actions.githubusercontent.com
 	API        API
 	Tokens     Tokens
 	OpenLog    func(ctx context.Context) (io.ReadCloser, error) // opens the runner's Worker log from outside the sandbox
 	Now        func() time.Time
 	Containers bool          // the sandbox's profile starts containers: jobs may have them
 	Poll       time.Duration // first pause between two looks at the jobs API; zero means half a second
-	Wait       time.Duration // how long GitHub may take to show our runner at its job; zero means 30 seconds
+	Wait       time.Duration // how long GitHub may take to show our runner at its job; zero means as long as the caller has time
 	Log        *slog.Logger  // nil discards
+	// Announced gives what GitHub said, over a session of its own, when our runner got its job; false as long as it has
+	// said nothing. It is nil where the runner is not of a scale set.
+	Announced func() (Announcement, bool)
 }
 
 // Identifier finds out which job runs. It implements [runner.Identifier].
@@ -56,9 +60,6 @@ func New(c Config) (*Identifier, error) {
 	if c.Poll <= 0 {
 		c.Poll = 500 * time.Millisecond
 	}
-	if c.Wait <= 0 {
-		c.Wait = 30 * time.Second
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -68,16 +69,17 @@ func New(c Config) (*Identifier, error) {
 
 // sources is everything that was learnt about one job, before it is put together.
 type sources struct {
-	question runner.Question
-	repo     string
-	runID    int64
-	attempt  int64
-	job      WorkflowJob
-	run      *Run
-	message  *Message
-	jwt      string
-	signed   *signedClaims // nil without a token
-	actions  []resolved
+	question  runner.Question
+	repo      string
+	runID     int64
+	attempt   int64
+	job       WorkflowJob
+	run       *Run
+	message   *Message
+	jwt       string
+	signed    *signedClaims // nil without a token
+	announced *Announcement // nil without a scale set
+	actions   []resolved
 }
 
 // Identify implements [runner.Identifier]. Its refusals are of link "dispatch" or "token". It takes as long as ctx
@@ -102,10 +104,21 @@ func (i *Identifier) Identify(ctx context.Context, q runner.Question) (*runner.J
 	if err := s.compareHead(); err != nil {
 		return nil, err
 	}
+	if err := i.askAnnouncement(ctx, s); err != nil {
+		return nil, err
+	}
 	if err := i.resolveActions(ctx, s); err != nil {
 		return nil, err
 	}
 	return s.put(i.config.Server)
+}
+
+// places are where a job of this runner may come from. An enterprise is no owner of repositories: its own are named.
+func (i *Identifier) places() []string {
+	if len(i.config.Owners) > 0 {
+		return i.config.Owners
+	}
+	return []string{i.config.Target}
 }
 
 // readClaims takes from the hook's claims what leads to the job. They are believed only as far as GitHub agrees.
@@ -116,8 +129,8 @@ func (i *Identifier) readClaims(s *sources) error {
 		return refuse(refusal.Malformed, "GITHUB_REPOSITORY as owner/repository", fmt.Sprintf("%.128q", s.repo))
 	}
 	owner, _, _ := strings.Cut(s.repo, "/")
-	if !strings.EqualFold(i.config.Target, s.repo) && !strings.EqualFold(i.config.Target, owner) {
-		return refuse(refusal.Identity, "a job of "+i.config.Target+", where this runner is registered", s.repo)
+	if places := i.places(); !slices.ContainsFunc(places, func(p string) bool { return strings.EqualFold(p, s.repo) || strings.EqualFold(p, owner) }) {
+		return refuse(refusal.Identity, "a job of "+strings.Join(places, " or ")+", where this runner is registered", s.repo)
 	}
 	var err error
 	if s.runID, err = positive(values, "GITHUB_RUN_ID"); err != nil {
@@ -170,110 +183,10 @@ func (i *Identifier) askGitHub(ctx context.Context, s *sources) error {
 	if err := i.awaitJob(ctx, s); err != nil {
 		return err
 	}
-	var err error
-	if s.run, err = i.config.API.Run(ctx, s.repo, s.runID); err != nil {
-		return fmt.Errorf("identifying the run: %w", err)
-	}
-	return nil
-}
-
-// awaitJob looks at the jobs API until it shows our runner at a job of the claimed run. GitHub fills runner_id in some
-// time after the runner has the job.
-func (i *Identifier) awaitJob(ctx context.Context, s *sources) error {
-	err := i.poll(ctx, jobsOf{s.repo, s.runID, s.attempt}, s.pick)
-	if !errors.Is(err, errNeverShown) {
+	return i.persist(ctx, "identifying the run", func() (err error) {
+		s.run, err = i.config.API.Run(ctx, s.repo, s.runID)
 		return err
-	}
-	return refuse(refusal.Identity,
-		fmt.Sprintf("a job in progress on runner %d (%s) in run %d of %s", s.question.Runner.ID, s.question.Runner.Name, s.runID, s.repo),
-		fmt.Sprintf("no such job in %s", i.config.Wait))
-}
-
-// Conclusion implements [runner.Identifier]: it waits until GitHub shows how the job ended.
-func (i *Identifier) Conclusion(ctx context.Context, f statement.Facts) (string, error) {
-	run, err := positive(map[string]string{"runId": f.RunID}, "runId")
-	if err != nil {
-		return "", err
-	}
-	attempt, err := positive(map[string]string{"runAttempt": f.RunAttempt}, "runAttempt")
-	if err != nil {
-		return "", err
-	}
-	var conclusion string
-	err = i.poll(ctx, jobsOf{f.Repository, run, attempt}, func(jobs []WorkflowJob) (bool, error) {
-		for _, j := range jobs {
-			if decimal(j.ID) == f.JobID && j.Status == "completed" && j.Conclusion != "" {
-				conclusion = j.Conclusion
-			}
-		}
-		return conclusion != "", nil
 	})
-	if err != nil {
-		return "", fmt.Errorf("asking how the job ended: %w", err)
-	}
-	return conclusion, nil
-}
-
-// jobsOf names an attempt of a run.
-type jobsOf struct {
-	repo         string
-	run, attempt int64
-}
-
-var errNeverShown = errors.New("the jobs API did not show it in time")
-
-// poll looks at the jobs of an attempt until look is content, and gives up after the configured wait.
-func (i *Identifier) poll(ctx context.Context, of jobsOf, look func([]WorkflowJob) (bool, error)) error {
-	wait, cancel := context.WithTimeout(ctx, i.config.Wait)
-	defer cancel()
-	for pause := i.config.Poll; ; pause = min(2*pause, 4*time.Second) {
-		jobs, err := i.config.API.Jobs(wait, of.repo, of.run, of.attempt)
-		if err != nil && wait.Err() == nil {
-			return fmt.Errorf("identifying the job: %w", err)
-		}
-		if err == nil {
-			if done, err := look(jobs); done || err != nil {
-				return err
-			}
-		}
-		i.config.Log.DebugContext(ctx, "waiting for the jobs API", slog.Int64("run", of.run), slog.Int("jobs", len(jobs)))
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-wait.Done():
-			timer.Stop()
-			if ctx.Err() != nil {
-				return fmt.Errorf("identifying the job: %w", ctx.Err())
-			}
-			return errNeverShown
-		}
-	}
-}
-
-// pick finds the job of our runner. Two jobs of one ephemeral runner, or our name with another id, cannot be.
-func (s *sources) pick(jobs []WorkflowJob) (bool, error) {
-	found := 0
-	for _, j := range jobs {
-		ours, named := j.RunnerID == s.question.Runner.ID && j.RunnerID > 0, j.RunnerName == s.question.Runner.Name
-		if !ours && !named {
-			continue
-		}
-		if j.RunnerID > 0 && ours != named {
-			return false, refuse(refusal.Identity, fmt.Sprintf("runner %d named %q", s.question.Runner.ID, s.question.Runner.Name),
-				fmt.Sprintf("runner %d named %.64q at job %d", j.RunnerID, j.RunnerName, j.ID))
-		}
-		if ours && j.Status == "completed" {
-			return false, refuse(refusal.Identity, "a job in progress", fmt.Sprintf("job %d, which is completed", j.ID))
-		}
-		if ours && j.Status == "in_progress" {
-			s.job = j
-			found++
-		}
-	}
-	if found > 1 {
-		return false, refuse(refusal.Identity, "one job of this ephemeral runner", fmt.Sprintf("%d jobs", found))
-	}
-	return found == 1, nil
 }
 
 // askToken gets and verifies the job's identity token. The runner's log says whether the job may have one, so the hook
@@ -289,19 +202,45 @@ func (i *Identifier) askToken(ctx context.Context, s *sources) error {
 	want := token.Want{
 		Issuer: i.config.Issuer, Audience: token.Audience(s.question.EnvironmentKey, s.question.Nonce), Facts: s.facts(i.config.Server),
 	}
-	jwt, err := i.config.Tokens.Fetch(ctx, offered, claims.IDTokenRequest, want.Audience)
-	if err != nil {
-		return fmt.Errorf("fetching the job's identity token: %w", err)
+	err := i.persist(ctx, "fetching the job's identity token", func() (err error) {
+		s.jwt, err = i.config.Tokens.Fetch(ctx, offered, claims.IDTokenRequest, want.Audience)
+		return err
+	})
+	if err == nil {
+		err = i.verify(ctx, s, want)
 	}
-	jwks, err := i.config.Tokens.Keys(ctx)
 	if err != nil {
-		return fmt.Errorf("fetching the issuer's keys: %w", err)
-	}
-	if s.signed, err = verifyToken(ctx, jwt, jwks, want, i.config.Now()); err != nil {
+		s.jwt = ""
 		return err
 	}
-	s.jwt = jwt
 	return s.compareToken()
+}
+
+// verify verifies the job's token with the issuer's keys. The token was made just now: when its key is not among them,
+// the issuer may have changed its keys between the two answers, so they are fetched once more.
+func (i *Identifier) verify(ctx context.Context, s *sources, want token.Want) error {
+	for try := 1; ; try++ {
+		var jwks []byte
+		err := i.persist(ctx, "fetching the issuer's keys", func() (err error) {
+			jwks, err = i.config.Tokens.Keys(ctx)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		now := i.config.Now()
+		s.signed, err = verifyToken(ctx, s.jwt, jwks, want, now)
+		switch {
+		case err == nil:
+			return nil
+		case try == 1 && errors.Is(err, refusal.ErrChain):
+			if err := pause(ctx, i.config.Poll); err != nil {
+				return fmt.Errorf("fetching the issuer's keys: %w", err)
+			}
+		default:
+			return clockWrong(s.jwt, now, err)
+		}
+	}
 }
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }

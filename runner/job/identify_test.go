@@ -62,7 +62,7 @@ type world struct {
 	containers bool // the profile starts containers
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	repo := Repository{ID: 1296269, FullName: "acme/widget", Owner: "acme", OwnerID: 583231}
 	m := goldenMessage(t)

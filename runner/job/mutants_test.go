@@ -18,7 +18,6 @@ func survivors() map[string]string {
 		"run in the job message":     "the hook's claim of the run is held against the message, too",
 
 		"repository in the job message": "the hook's claim of the repository is held against the message, too",
-		"one job of the runner":         "two jobs are not the one that is waited for",
 		"required keys":                 "what takes a key away leaves a mask, which is refused first",
 	}
 }
@@ -28,6 +27,7 @@ func TestMutants(t *testing.T) {
 	t.Parallel()
 	const (
 		identifier, compare, facts = "runner/job/identifier.go", "runner/job/compare.go", "runner/job/facts.go"
+		await, announced, verify   = "runner/job/await.go", "runner/job/announced.go", "runner/job/verify.go"
 		message, masked, container = "runner/job/message.go", "runner/job/masked.go", "runner/job/container.go"
 		actions, put, step, cache  = "runner/job/actions.go", "runner/job/put.go", "runner/job/step.go", "runner/job/dependencies.go"
 	)
@@ -46,9 +46,14 @@ func TestMutants(t *testing.T) {
 		{mutant.Mutant{Check: "where the runner is registered", File: identifier, Old: "if !strings.EqualFold(i.config.Target, s.repo) &&", New: "if false && !strings.EqualFold(i.config.Target, s.repo) &&"}, "Story"},
 		{mutant.Mutant{Check: "numbers in one form", File: identifier, Old: " || values[name] != strconv.FormatInt(n, 10)", New: ""}, "Story"},
 		{mutant.Mutant{Check: "the server", File: identifier, Old: `if url := s.context("server_url"); url != i.config.Server {`, New: `if url := s.context("server_url"); url == "" {`}, "Story"},
-		{mutant.Mutant{Check: "the runner of the job", File: identifier, Old: "if j.RunnerID > 0 && ours != named {", New: "if false {"}, "KnownRunner"},
-		{mutant.Mutant{Check: "a job in progress", File: identifier, Old: `if ours && j.Status == "in_progress" {`, New: `if ours {`}, "(Story|KnownRunner)"},
-		{mutant.Mutant{Check: "one job of the runner", File: identifier, Old: "if found > 1 {", New: "if found > 9 {\n\t\tfound = 1"}, "KnownRunner"},
+		{mutant.Mutant{Check: "the runner of the job", File: await, Old: "if j.RunnerID > 0 && ours != named {", New: "if false {"}, "KnownRunner"},
+		{mutant.Mutant{Check: "a job in progress", File: await, Old: `if ours && j.Status == "in_progress" {`, New: `if ours {`}, "(Story|KnownRunner)"},
+		{mutant.Mutant{Check: "one job of the runner", File: await, Old: "; len(claim) > 1 {", New: "; len(claim) > 9 {"}, "TwoClaims"},
+		{mutant.Mutant{Check: "an announcement compared", File: announced, Old: "if err := differ(pairs); err != nil {", New: "if err := differ(nil); err != nil {"}, "Announcement"},
+		{mutant.Mutant{Check: "the announced repository", File: announced, Old: "!strings.EqualFold(full, a.Repository)", New: "false"}, "Announcement"},
+		{mutant.Mutant{Check: "the announced workflow", File: announced, Old: "if s.signed == nil && !s.defines(a.WorkflowRef) {", New: "if false {"}, "Announcement"},
+		{mutant.Mutant{Check: "the called workflow's ref", File: announced, Old: `if ref == w.Path || w.Ref != "" && ref == file+"@"+w.Ref {`, New: `if strings.HasPrefix(ref, file) {`}, "AnnouncedCalled"},
+		{mutant.Mutant{Check: "the token's times", File: verify, Old: "if _, err := token.Verify(raw, keys, want, at); err != nil {", New: "if _, err := token.Verify(raw, keys, want, at); err != nil && !errors.Is(err, refusal.ErrExpired) {"}, "TokenTimes"},
 		{mutant.Mutant{Check: "claims", File: compare, Old: "if err := s.compareClaims(); err != nil {", New: "if err := s.compareClaims(); err != nil && false {"}, "Story"},
 		{mutant.Mutant{Check: "run", File: compare, Old: `{"run", decimal(s.runID), decimal(r.ID)},`, New: ""}, "Story"},
 		{mutant.Mutant{Check: "run of the job", File: compare, Old: `{"run of the job", decimal(s.runID), decimal(j.RunID)},`, New: ""}, "(Story|KnownRunner)"},
@@ -68,7 +73,7 @@ func TestMutants(t *testing.T) {
 		{mutant.Mutant{Check: "the job's key", File: compare, Old: `"the job's key": s.message.Job != "", `, New: ""}, "Story"},
 		{mutant.Mutant{Check: "the token's workflow", File: compare, Old: "if c.JobWorkflowRef == \"\" || !isCommit(c.JobWorkflowSHA) {", New: "if false {"}, "Story"},
 		{mutant.Mutant{Check: "the token's URL", File: identifier, Old: "if claims.IDTokenURL != offered {", New: "if false {"}, "Story"},
-		{mutant.Mutant{Check: "the token", File: "runner/job/verify.go", Old: "if _, err := token.Verify(jwt, keys, want, at); err != nil {", New: "if _, err := token.Verify(jwt, keys, want, at); err != nil && false {"}, "Story"},
+		{mutant.Mutant{Check: "the token", File: "runner/job/verify.go", Old: "if _, err := token.Verify(raw, keys, want, at); err != nil {", New: "if _, err := token.Verify(raw, keys, want, at); err != nil && false {"}, "Story"},
 		{mutant.Mutant{Check: "the workspace", File: put, Old: "if !path.IsAbs(workspace) || path.Clean(workspace) != workspace {", New: "if !path.IsAbs(workspace) {"}, "Story"},
 		{mutant.Mutant{Check: "images by tag", File: actions, Old: "if dep.digest == nil && !tags {", New: "if false {"}, "Story"},
 		{mutant.Mutant{Check: "commits of actions", File: actions, Old: "if !isCommit(sha) {", New: "if false {"}, "Story"},

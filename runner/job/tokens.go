@@ -10,11 +10,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-
-	"github.com/coreos/go-oidc/v3/oidc"
+	"strings"
 
 	"github.com/kettle/attest/attest/token"
 	"github.com/kettle/attest/internal/secret"
+	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/job/pinned"
 )
 
@@ -73,23 +73,27 @@ func (i *Issuer) Fetch(ctx context.Context, raw string, bearer secret.String, au
 	return answer.Value, nil
 }
 
-// Keys implements [Tokens] by OpenID Connect Discovery: the document must name this very issuer, and its key set must
+// Keys implements [Tokens] by OpenID Connect Discovery (section 4.3): the document must name this very issuer, and its key set must
 // lie on a pinned host.
 func (i *Issuer) Keys(ctx context.Context) ([]byte, error) {
-	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, i.client), i.issuer)
+	raw, err := i.get(ctx, strings.TrimSuffix(i.issuer, "/")+"/.well-known/openid-configuration", secret.String{}, maxKeys)
 	if err != nil {
 		return nil, fmt.Errorf("discovering the issuer: %w", err)
 	}
 	var doc struct {
-		JWKS string `json:"jwks_uri"`
+		Issuer string `json:"issuer"`
+		JWKS   string `json:"jwks_uri"`
 	}
-	if err := provider.Claims(&doc); err != nil {
+	if err := json.Unmarshal(raw, &doc); err != nil {
 		return nil, fmt.Errorf("discovering the issuer: %w", err)
+	}
+	if doc.Issuer != i.issuer {
+		return nil, fmt.Errorf("discovering the issuer: %s says that it is %.128q", i.issuer, doc.Issuer)
 	}
 	if _, err := i.hosts.Parse(doc.JWKS); err != nil {
 		return nil, fmt.Errorf("key set of the issuer: %w", err)
 	}
-	raw, err := i.get(ctx, doc.JWKS, secret.String{}, maxKeys)
+	raw, err = i.get(ctx, doc.JWKS, secret.String{}, maxKeys)
 	if err != nil {
 		return nil, fmt.Errorf("key set of the issuer: %w", err)
 	}
@@ -112,15 +116,21 @@ func (i *Issuer) get(ctx context.Context, u string, bearer secret.String, limit 
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return nil, fmt.Errorf("asking %s: %w", req.URL.Host, err)
+		if errors.Is(err, pinned.ErrHost) || errors.Is(err, pinned.ErrScheme) || errors.Is(err, pinned.ErrRedirect) {
+			return nil, fmt.Errorf("asking %s: %w", req.URL.Host, err)
+		}
+		return nil, fmt.Errorf("asking %s: %w: %w", req.URL.Host, err, runner.ErrTryAgain)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("asking %s: answer %d %s", req.URL.Host, resp.StatusCode, http.StatusText(resp.StatusCode))
+	switch status := resp.StatusCode; {
+	case status == http.StatusTooManyRequests || status >= 500:
+		return nil, fmt.Errorf("asking %s: answer %d %s: %w", req.URL.Host, status, http.StatusText(status), runner.ErrTryAgain)
+	case status != http.StatusOK:
+		return nil, fmt.Errorf("asking %s: answer %d %s", req.URL.Host, status, http.StatusText(status))
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("asking %s: %w", req.URL.Host, err)
+		return nil, fmt.Errorf("asking %s: %w: %w", req.URL.Host, err, runner.ErrTryAgain)
 	}
 	if int64(len(body)) > limit {
 		return nil, fmt.Errorf("asking %s: %w", req.URL.Host, pinned.ErrTooLarge)

@@ -5,6 +5,7 @@ package job
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -67,4 +68,29 @@ func unverifiedCalled(raw string) (ref, sha string) {
 		return "", ""
 	}
 	return c.JobWorkflowRef, c.JobWorkflowSHA
+}
+
+// clockWrong tells, in the place of a refusal of a token's times, that this machine's clock is wrong. The token answers a
+// nonce of this dispatch, so it cannot be an old one: when the time that it was issued at is not now, the clock is the
+// one to blame. Its signature has been verified, since its times are judged after that.
+func clockWrong(raw string, now time.Time, err error) error {
+	if !errors.Is(err, refusal.ErrExpired) || errors.Is(err, refusal.ErrIdentity) || errors.Is(err, refusal.ErrBinding) {
+		return err
+	}
+	var c jwt.Claims
+	parsed, parseErr := jwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.RS256})
+	if parseErr != nil || parsed.UnsafeClaimsWithoutVerification(&c) != nil || c.IssuedAt == nil {
+		return err
+	}
+	apart := now.Sub(c.IssuedAt.Time())
+	if apart.Abs() <= token.Skew {
+		return err
+	}
+	return (&refusal.Refusal{
+		Link: link, Code: refusal.Expired,
+		Want: fmt.Sprintf("a clock that is within %s of GitHub's", token.Skew),
+		Got: fmt.Sprintf("this machine's clock at %s when GitHub's was at %s, %s apart", now.UTC().Format(time.RFC3339),
+			c.IssuedAt.Time().UTC().Format(time.RFC3339), apart.Abs().Round(time.Second)),
+		Next: "correct the clock of the machine, which a virtual one has from its host, and run the job again.",
+	}).Because(err)
 }

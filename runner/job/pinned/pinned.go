@@ -29,6 +29,8 @@ var (
 	ErrScheme   = errors.New("scheme is not https")
 	ErrRedirect = errors.New("redirect to another host")
 	ErrTooLarge = errors.New("answer is too large")
+	// ErrClock means that a certificate is not valid at the time of this machine's clock, which may be what is wrong.
+	ErrClock = errors.New("certificate is not valid now")
 )
 
 // Hosts are the hosts that may be reached: exact lower-case names, with ":port" unless the port is 443.
@@ -130,10 +132,19 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(r.WithContext(ctx))
 	if err != nil {
 		cancel()
-		return nil, err
+		return nil, dated(err)
 	}
 	resp.Body = &body{ReadCloser: resp.Body, left: t.limit, end: cancel}
 	return resp, nil
+}
+
+// dated says of a certificate that is too old or too new what else may be the reason.
+func dated(err error) error {
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		return fmt.Errorf("%w: if this machine's clock, at %s, is wrong, correct it: %w", ErrClock, time.Now().UTC().Format(time.RFC3339), err)
+	}
+	return err
 }
 
 // CloseIdleConnections lets [http.Client.CloseIdleConnections] reach the transport below.

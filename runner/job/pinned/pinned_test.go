@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/kettle/attest/internal/fakegithub"
 	"github.com/kettle/attest/runner/job/pinned"
 )
 
@@ -162,6 +165,42 @@ func TestBadConfig(t *testing.T) {
 	} {
 		if _, err := pinned.Client(pinned.Config{Hosts: hosts}); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// TestWrongClock meets a certificate that this machine's clock takes for an old or a future one, and names the clock.
+func TestWrongClock(t *testing.T) {
+	t.Parallel()
+	const year = 365 * 24 * time.Hour
+	for name, off := range map[string]time.Duration{"clock 2 years ahead": -2 * year, "clock 2 years behind": 2 * year} {
+		authority, err := fakegithub.NewAuthority([]string{"api.example"}, time.Now().Add(off))
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+		srv.TLS, srv.Config.ErrorLog = authority.TLS(), slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+		srv.StartTLS()
+		t.Cleanup(srv.Close)
+		client, err := pinned.Client(pinned.Config{
+			Hosts: pinned.Hosts{"api.example"}, Roots: authority.Pool(),
+			Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, srv.Listener.Addr().String())
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.example/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if !errors.Is(err, pinned.ErrClock) || !strings.Contains(err.Error(), "this machine's clock") {
+			t.Errorf("%s: got %v", name, err)
 		}
 	}
 }
