@@ -5,7 +5,8 @@
 //
 // Records are create-only: the same content may be put again, other content under a name that exists is refused. The
 // package guarantees that Put returns nil only when the whole file is stored. It trusts the directory's file system, or
-// the server's certificate and its answer. What it stores is public: statements, evidence, and the journal.
+// the server's certificate and its answer. What it stores is public: statements, evidence, the journal, and diagnostics,
+// whose secrets others have masked.
 package sink
 
 import (
@@ -23,11 +24,15 @@ import (
 	"github.com/kettle/attest/runner"
 )
 
-// ErrConflict is returned when other content exists under the name.
-var ErrConflict = errors.New("a file of this name with other content exists in the record")
-
 // names is what a file of a record may be called.
 var names = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
+
+func checkName(name string) error {
+	if !names.MatchString(name) {
+		return fmt.Errorf("record file name %q is not allowed", name)
+	}
+	return nil
+}
 
 // Open makes the sink of a URL: file:///directory or https://host/path. roots, when not nil, replaces the system's
 // certificate roots.
@@ -51,35 +56,61 @@ type Directory string
 
 var _ runner.Sink = Directory("")
 
-// Put implements [runner.Sink].
-func (d Directory) Put(_ context.Context, environment binding.Digest, name string, data []byte) error {
-	if !names.MatchString(name) {
-		return fmt.Errorf("record file name %q is not allowed", name)
+// Put implements [runner.Sink]. When it returns nil, the file and its name survive a loss of power.
+func (d Directory) Put(ctx context.Context, environment binding.Digest, name string, data []byte) error {
+	if err := errors.Join(checkName(name), ctx.Err()); err != nil {
+		return err
 	}
 	dir := filepath.Join(string(d), environment.String())
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return fmt.Errorf("making record directory: %w", err)
+		return storing("making record directory", err)
 	}
 	tmp, err := os.CreateTemp(dir, ".incoming-*")
 	if err != nil {
-		return fmt.Errorf("creating record file: %w", err)
+		return storing("creating record file", err)
 	}
 	defer os.Remove(tmp.Name()) //nolint:errcheck // it is gone after a link, and useless otherwise.
 	_, err = tmp.Write(data)
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return fmt.Errorf("writing record file: %w", err)
+		return storing("writing record file", err)
 	}
 	target := filepath.Join(dir, name)
 	err = os.Link(tmp.Name(), target) // never overwrites
 	if errors.Is(err, os.ErrExist) {
-		have, readErr := os.ReadFile(target) //nolint:gosec // the name was checked above.
-		if readErr == nil && bytes.Equal(have, data) {
-			return nil
-		}
-		return fmt.Errorf("%s: %w", name, errors.Join(ErrConflict, readErr))
+		err = same(target, data)
+	} else {
+		err = storing("storing record file", err)
 	}
 	if err != nil {
-		return fmt.Errorf("storing record file: %w", err)
+		return fmt.Errorf("putting %s: %w", name, err)
+	}
+	return storing("storing record file", errors.Join(syncDir(dir), syncDir(string(d))))
+}
+
+// same demands that the file holds exactly data.
+func same(file string, data []byte) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return storing("reading record file", err)
+	}
+	if info.Size() != int64(len(data)) {
+		return ErrConflict
+	}
+	have, err := os.ReadFile(file) //nolint:gosec // the name was checked by the caller.
+	if err != nil {
+		return storing("reading record file", err)
+	}
+	if !bytes.Equal(have, data) {
+		return ErrConflict
 	}
 	return nil
+}
+
+// syncDir has the names in a directory reach the disk.
+func syncDir(dir string) error {
+	f, err := os.Open(dir) //nolint:gosec // the operator's own directory.
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }

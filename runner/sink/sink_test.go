@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -75,7 +76,7 @@ func TestNames(t *testing.T) {
 	t.Parallel()
 	for kind, s := range sinks(t) {
 		for name, ok := range map[string]bool{
-			"boot.intoto.jsonl": true, "response-12.intoto.jsonl": true, "0": true, strings.Repeat("a", 64): true,
+			"boot.intoto.jsonl": true, "diag.tar.zst": true, "response-12.intoto.jsonl": true, "0": true, strings.Repeat("a", 64): true,
 			"": false, ".": false, "..": false, ".hidden": false, "-x": false, "a/b": false, "../a": false, "a\\b": false, "A": false,
 			"a b": false, "a\n": false, "a\x00": false, "a%2fb": false, "ä": false, "a?b": false, "a_b": false, strings.Repeat("a", 65): false,
 		} {
@@ -167,6 +168,20 @@ func open(t *testing.T, h http.Handler) *httpSink {
 	return s
 }
 
+// matched names the sentinels that an error matches.
+func matched(err error) string {
+	var found []string
+	for _, sentinel := range []error{ErrConflict, ErrFull, ErrDown, ErrDenied} {
+		if errors.Is(err, sentinel) {
+			found = append(found, sentinel.Error())
+		}
+	}
+	if len(found) == 0 {
+		return fmt.Sprint(nil)
+	}
+	return strings.Join(found, " and ")
+}
+
 const hangUp = 0 // in a list of statuses: no answer
 
 // TestServerAnswers answers PUT with one status after the other, and with the last one for ever.
@@ -182,10 +197,21 @@ func TestServerAnswers(t *testing.T) {
 		"ok":                        {[]int{200}, "", 1, true, nil},
 		"created":                   {[]int{201}, "", 1, true, nil},
 		"no content":                {[]int{204}, "", 1, true, nil},
-		"accepted is not stored":    {[]int{202}, "", 1, false, nil},
-		"redirect":                  {[]int{307}, "data", 1, false, nil},
-		"permanent redirect":        {[]int{308}, "data", 1, false, nil},
-		"forbidden":                 {[]int{403}, "", 1, false, nil},
+		"accepted is not stored":    {[]int{202}, "", 1, false, ErrDenied},
+		"redirect":                  {[]int{307}, "data", 1, false, ErrDenied},
+		"permanent redirect":        {[]int{308}, "data", 1, false, ErrDenied},
+		"unauthorised":              {[]int{401}, "", 1, false, ErrDenied},
+		"forbidden":                 {[]int{403}, "", 1, false, ErrDenied},
+		"not found":                 {[]int{404}, "", 1, false, ErrDenied},
+		"no such method":            {[]int{405}, "", 1, false, ErrDenied},
+		"not implemented":           {[]int{501}, "", 1, false, ErrDenied},
+		"unknown status":            {[]int{299}, "", 1, false, ErrDenied},
+		"too large":                 {[]int{413}, "", 1, false, ErrFull},
+		"full":                      {[]int{507}, "", 1, false, ErrFull},
+		"unavailable, then full":    {[]int{503, 507}, "", 2, false, ErrFull},
+		"too many, stored":          {[]int{429, 429, 201}, "", 3, true, nil},
+		"too many for ever":         {[]int{429}, "", tries, false, ErrDown},
+		"too slow, stored":          {[]int{408, 425, 201}, "", 3, true, nil},
 		"conflict":                  {[]int{409}, "", 1, false, ErrConflict},
 		"precondition failed":       {[]int{412}, "", 1, false, ErrConflict},
 		"conflict, other content":   {[]int{409}, "date", 1, false, ErrConflict},
@@ -196,9 +222,9 @@ func TestServerAnswers(t *testing.T) {
 		"no answer, stored":         {[]int{hangUp, 201}, "", 2, true, nil},
 		"stored without an answer":  {[]int{hangUp, 412}, "data", 2, true, nil},
 		"no answer, other content":  {[]int{hangUp, 412}, "date", 2, false, ErrConflict},
-		"unavailable, then refused": {[]int{503, 403}, "", 2, false, nil},
-		"unavailable for ever":      {[]int{503}, "", 1 + retries, false, errAgain},
-		"no answer ever":            {[]int{hangUp}, "", 1 + retries, false, errAgain},
+		"unavailable, then refused": {[]int{503, 403}, "", 2, false, ErrDenied},
+		"unavailable for ever":      {[]int{503}, "", tries, false, ErrDown},
+		"no answer ever":            {[]int{hangUp}, "", tries, false, ErrDown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -227,7 +253,7 @@ func TestServerAnswers(t *testing.T) {
 				w.WriteHeader(status)
 			}))
 			err := s.Put(t.Context(), environment(), "journal.jsonl", []byte("data"))
-			if (err == nil) != tc.ok || (tc.want != nil && !errors.Is(err, tc.want)) || (tc.want == nil && errors.Is(err, ErrConflict)) {
+			if (err == nil) != tc.ok || matched(err) != fmt.Sprint(tc.want) {
 				t.Errorf("got %v", err)
 			}
 			if asked != tc.asked || elsewhere {
@@ -250,7 +276,7 @@ func TestRetryEndsWithItsContext(t *testing.T) {
 		cancel()
 		return sleep(ctx, d)
 	}
-	if err := s.Put(ctx, environment(), "a", nil); !errors.Is(err, context.Canceled) || asked != 1 {
+	if err := s.Put(ctx, environment(), "a", nil); !errors.Is(err, context.Canceled) || matched(err) != fmt.Sprint(nil) || asked != 1 {
 		t.Errorf("asked %d times: %v", asked, err)
 	}
 }
@@ -270,7 +296,7 @@ func TestUnknownAuthority(t *testing.T) {
 	}
 	strange.sleep = s.sleep
 	var unknown x509.UnknownAuthorityError
-	if err := strange.Put(t.Context(), environment(), "a", nil); !errors.As(err, &unknown) || len(kept.files) > 0 {
+	if err := strange.Put(t.Context(), environment(), "a", nil); !errors.As(err, &unknown) || !errors.Is(err, ErrDown) || len(kept.files) > 0 {
 		t.Errorf("got %v, %d files", err, len(kept.files))
 	}
 }
