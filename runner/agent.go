@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,12 +24,14 @@ var ErrNotDispatched = errors.New("no job was dispatched to this environment")
 // hangs takes no time from the next.
 const (
 	killTime    = 30 * time.Second
-	removeTime  = 2 * time.Minute
+	removeTime  = 2 * time.Minute  // deregistering, all tries together
+	removeTry   = 30 * time.Second // one of them
 	recordTime  = 90 * time.Second // one file of the record
 	askTime     = 30 * time.Second // GitHub's word on the conclusion
 	quoteTime   = 30 * time.Second // quoting and signing
 	hashTime    = 10 * time.Minute // hashing a snapshot, or outputs of a dead sandbox
 	lookTime    = 2 * time.Minute  // finding out what the job changed
+	packTime    = 1 * time.Minute  // packing the logs
 	answerGrace = 3 * time.Second  // for a refused job to show why, before its sandbox is killed
 )
 
@@ -36,7 +40,7 @@ const maxResponses = 64
 
 // Config is what the measured configuration says about one environment.
 type Config struct {
-	Name          string               // of the runner; fresh for each environment
+	Prefix        string               // of the runner's names, with the environment's own part in it
 	Profile       string               // of the sandbox
 	Egress        statement.EgressMode // after dispatch
 	Pinned        []string             // hosts that the job may always reach
@@ -44,9 +48,13 @@ type Config struct {
 	Image         binding.Digest       // digest of the root image as on the command line; zero when there is none
 	Packages      binding.Digest       // SHA-256 of the image's list of packages; zero when there is none
 	Software      map[string]string    // program → version, of the image
+	Register      time.Duration        // all tries to register, together
+	Listen        time.Duration        // for the runner program to connect; for a job that GitHub shows to reach its started hook
+	Ghost         time.Duration        // that a runner without a job may be unknown to GitHub
 	Idle          time.Duration        // from listening to the started hook
 	Dispatch      time.Duration        // from the started hook to its answer
 	Job           time.Duration        // from dispatch to the end of the runner program
+	Drain         time.Duration        // for a job to end, once the environment is asked to
 	Freeze        time.Duration        // longest time that a sandbox stands still for one response
 }
 
@@ -54,8 +62,9 @@ type Config struct {
 func (c Config) Validate() error {
 	var errs []error
 	for name, bad := range map[string]bool{
-		"a name": c.Name == "", "a profile": c.Profile == "",
+		"a prefix of names": c.Prefix == "", "a profile": c.Profile == "",
 		"an egress mode": c.Egress == "", "pinned hosts": len(c.Pinned) == 0, "a configuration digest": c.Configuration.IsZero(), "software versions": len(c.Software) == 0,
+		"a register time": c.Register <= 0, "a listen time": c.Listen <= 0, "a ghost time": c.Ghost <= 0, "a drain time": c.Drain <= 0,
 		"an idle time": c.Idle <= 0, "a dispatch time": c.Dispatch <= 0, "a job time": c.Job <= 0, "a freeze time": c.Freeze <= 0,
 	} {
 		if bad {
@@ -76,8 +85,10 @@ type Ports struct {
 	Gate       Gate
 	Keeper     Keeper
 	Sink       Sink
+	Logs       Logs
+	Journal    io.Writer // see [CreateJournalFile]
 	Now        func() time.Time
-	Watch      func(Entry) // progress, in order
+	Watch      func(e Entry, line []byte) // progress, in order; it must not block
 	Log        *slog.Logger
 }
 
@@ -91,13 +102,17 @@ type Agent struct {
 	started chan request[Claims, struct{}]
 	attest  chan request[Outputs, *Response]
 	spoiled chan error
+	drained chan struct{} // closed when the environment is asked to end
+	drain   sync.Once
 	done    chan struct{} // closed when no more requests are served
 	stop    sync.Once
 
-	env       *environment // the run loop's
-	responses [][]byte     // bundle files, in order; the run loop's
-	deferred  []Outputs    // to be attested after the job has ended; the run loop's
-	exit      int          // the runner program's exit code; the run loop's
+	env       *environment   // the run loop's
+	responses [][]byte       // bundle files, in order; the run loop's
+	deferred  []Outputs      // to be attested after the job has ended; the run loop's
+	began     bool           // the sandbox may live; the run loop's
+	exit      int            // the runner program's exit code; the run loop's
+	runners   []Registration // that GitHub may have, the last one ours; the run loop's
 
 	mu     sync.Mutex
 	status Status // mu
@@ -105,11 +120,15 @@ type Agent struct {
 
 // Status is what anyone may know of an environment.
 type Status struct {
+	State     State
+	Since     time.Time
 	Runner    string
+	RunnerID  int64
 	Platform  string
 	BuildID   string
 	Workspace string // of the job, inside the sandbox
 	Responses int
+	Alarms    []Alarm // each once, in the order of their coming
 }
 
 // New makes an agent in phase boot.
@@ -118,31 +137,37 @@ func New(c Config, p Ports) (*Agent, error) {
 		return nil, err
 	}
 	if p.Device == nil || p.Appraiser == nil || p.Registrar == nil || p.Sandbox == nil || p.Identifier == nil ||
-		p.Policy == nil || p.Gate == nil || p.Keeper == nil || p.Sink == nil || p.Now == nil {
+		p.Policy == nil || p.Gate == nil || p.Keeper == nil || p.Sink == nil || p.Logs == nil || p.Journal == nil || p.Now == nil {
 		return nil, errors.New("an environment needs all of its ports")
 	}
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
-	j, err := NewJournal(p.Now, p.Watch)
+	j, err := NewJournal(p.Journal, p.Now, p.Watch)
 	if err != nil {
 		return nil, err
 	}
 	return &Agent{
 		config: c, ports: p, journal: j, log: p.Log,
 		started: make(chan request[Claims, struct{}]), attest: make(chan request[Outputs, *Response]),
-		spoiled: make(chan error, 1), done: make(chan struct{}), exit: -1,
+		spoiled: make(chan error, 1), done: make(chan struct{}), drained: make(chan struct{}), exit: -1,
 	}, nil
 }
 
-// Phase tells where the environment stands.
-func (a *Agent) Phase() Phase { return a.journal.Phase() }
+// State tells where the environment stands.
+func (a *Agent) State() State {
+	s, _ := a.journal.State()
+	return s
+}
 
 // Status tells what the environment is doing.
 func (a *Agent) Status() Status {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.status
+	s := a.status
+	s.Alarms = slices.Clone(s.Alarms)
+	a.mu.Unlock()
+	s.State, s.Since = a.journal.State()
+	return s
 }
 
 func (a *Agent) note(change func(*Status)) {
@@ -159,6 +184,9 @@ func (a *Agent) Spoil(why error) {
 	default:
 	}
 }
+
+// Drain asks the environment to end: at once while it has no job, else when its job has ended or had its time for it.
+func (a *Agent) Drain() { a.drain.Do(func() { close(a.drained) }) }
 
 // Started is the started hook's one request. It returns nil only after the job was identified and allowed and the
 // DISPATCH statement quoted.
@@ -200,123 +228,6 @@ func ask[Q, A any](ctx context.Context, to chan<- request[Q, A], done <-chan str
 		return r.value, r.err
 	case <-ctx.Done():
 		return none, fmt.Errorf("waiting for the environment: %w", ctx.Err())
-	}
-}
-
-// Run lives the life of one job and returns when the record is delivered. The error says why no job ran, or why the
-// environment had to end early; a job that failed is not an error of the environment.
-func (a *Agent) Run(ctx context.Context) error {
-	err := a.live(ctx)
-	a.close()
-	reason := "job ended"
-	if err != nil {
-		reason = err.Error()
-	}
-	return errors.Join(err, a.finish(context.WithoutCancel(ctx), reason))
-}
-
-// close turns away whoever still waits at the door.
-func (a *Agent) close() { a.stop.Do(func() { close(a.done) }) }
-
-// live goes from boot until the runner program has ended or must end.
-func (a *Agent) live(ctx context.Context) (err error) {
-	if a.env, err = newEnvironment(ctx, a.ports, a.config); err != nil {
-		return err
-	}
-	a.note(func(s *Status) { s.Platform = a.env.self.Instance.Platform })
-	if err := a.journal.Enter(Register, ""); err != nil {
-		return err
-	}
-	reg, err := a.ports.Registrar.Register(ctx, a.config.Name)
-	if err != nil {
-		return fmt.Errorf("registering the runner: %w", err)
-	}
-	a.note(func(s *Status) { s.Runner = reg.Name })
-	defer func() { err = errors.Join(err, a.remove(context.WithoutCancel(ctx), reg)) }()
-	if err := a.ports.Sandbox.Start(ctx, reg.JIT); err != nil {
-		return fmt.Errorf("starting the runner program: %w", err)
-	}
-	if err := a.journal.Enter(Listening, ""); err != nil {
-		return err
-	}
-	if err := a.listen(ctx, reg); err != nil {
-		return err
-	}
-	return a.serve(ctx)
-}
-
-// remove kills the sandbox and deregisters the runner, whatever happened before.
-func (a *Agent) remove(ctx context.Context, reg Registration) error {
-	a.close()
-	killErr := a.kill(ctx)
-	ctx, cancel := context.WithTimeout(ctx, removeTime)
-	defer cancel()
-	if err := a.ports.Registrar.Remove(ctx, reg); err != nil {
-		return errors.Join(killErr, fmt.Errorf("deregistering runner %d: %w", reg.ID, err))
-	}
-	return killErr
-}
-
-func (a *Agent) kill(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, killTime)
-	defer cancel()
-	if err := a.ports.Sandbox.Kill(ctx); err != nil {
-		return fmt.Errorf("killing the sandbox: %w", err)
-	}
-	return nil
-}
-
-// listen waits for the started hook and dispatches its job.
-func (a *Agent) listen(ctx context.Context, reg Registration) error {
-	idle := time.NewTimer(a.config.Idle)
-	defer idle.Stop()
-	for {
-		select {
-		case r := <-a.started:
-			err := a.dispatch(ctx, reg, r.question)
-			r.reply(struct{}{}, err)
-			if err != nil {
-				a.linger(ctx)
-				return fmt.Errorf("dispatching the job: %w", err)
-			}
-			return nil
-		case why := <-a.spoiled:
-			return a.outOfTurn(ctx, why)
-		case r := <-a.attest:
-			r.reply(nil, refuse("a job that has been dispatched", "none yet", "use kettle/attest in a step of the job"))
-		case code := <-a.ports.Sandbox.Exited():
-			return fmt.Errorf("%w: the runner program ended with code %d", ErrNotDispatched, code)
-		case <-idle.C:
-			return fmt.Errorf("%w: the started hook was silent for %s", ErrNotDispatched, a.config.Idle)
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ErrNotDispatched, ctx.Err())
-		}
-	}
-}
-
-// serve answers attest requests until the runner program ends.
-func (a *Agent) serve(ctx context.Context) error {
-	limit := time.NewTimer(a.config.Job)
-	defer limit.Stop()
-	for {
-		select {
-		case r := <-a.attest:
-			resp, err, fatal := a.respond(ctx, r.question)
-			r.reply(resp, err)
-			if fatal != nil {
-				return fatal
-			}
-		case r := <-a.started:
-			r.reply(struct{}{}, refuse("one started hook for each environment", "a second one", "an environment takes one job; start another runner"))
-		case code := <-a.ports.Sandbox.Exited():
-			a.exit = code
-			a.log.InfoContext(ctx, "runner program ended", slog.Int("code", code))
-			return nil
-		case <-limit.C:
-			return fmt.Errorf("the job ran longer than %s", a.config.Job)
-		case <-ctx.Done():
-			return fmt.Errorf("running the job: %w", ctx.Err())
-		}
 	}
 }
 

@@ -3,6 +3,8 @@
 package runner
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/statement"
 )
@@ -69,7 +72,7 @@ func TestOneJob(t *testing.T) {
 	if c, ok := final[binding.Final]; !ok || c.BuildID != testJob().Facts.BuildID() {
 		t.Error("no final statement for the build")
 	}
-	for _, name := range []string{"boot.intoto.jsonl", "dispatch.intoto.jsonl", "response-1.intoto.jsonl", "response-2.intoto.jsonl", "changes.jsonl", "journal.jsonl"} {
+	for _, name := range []string{"boot.intoto.jsonl", "dispatch.intoto.jsonl", "response-1.intoto.jsonl", "response-2.intoto.jsonl", "changes.jsonl", "journal.jsonl", "diag.tar.zst"} {
 		if !slices.Contains(w.names(), name) {
 			t.Errorf("record lacks %s", name)
 		}
@@ -78,14 +81,15 @@ func TestOneJob(t *testing.T) {
 		t.Error("the register is not what the event log replays to")
 	}
 	want := []string{
-		"phase boot", "phase register", "register", "start", "phase listening", "phase dispatch", "freeze", "identify",
-		"allow", "thaw", "open", "phase run",
-		"phase respond", "settle", "freeze", "hold", "thaw", "freeze", "thaw", "release", "phase run",
-		"phase respond", "settle", "freeze", "hold", "thaw", "freeze", "thaw", "release", "phase run",
-		"kill", "remove", "phase finish", "kill", "phase off",
+		"state boot", "state registering", "register", "start", "state listening", "state claimed", "freeze", "identify",
+		"allow", "thaw", "open", "state running",
+		"state responding", "settle", "freeze", "hold", "thaw", "freeze", "thaw", "release", "state running",
+		"state responding", "settle", "freeze", "hold", "thaw", "freeze", "thaw", "release", "state running",
+		"kill", "state finished", "state removed",
 	}
-	if !slices.Equal(w.events, want) {
-		t.Errorf("events:\n%q\nwant:\n%q", w.events, want)
+	events := slices.DeleteFunc(w.events, func(e string) bool { return e == "remove" }) // at the same time as the others
+	if !slices.Equal(events, want) || len(w.events) == len(want) {
+		t.Errorf("events:\n%q\nwant:\n%q", events, want)
 	}
 }
 
@@ -99,15 +103,15 @@ func TestEndings(t *testing.T) {
 		config func(*Config)
 		job    func(t *testing.T, ctx context.Context, a *Agent, w *world)
 		want   error // of Run
+		end    State // before removed; the zero value is failed
 		final  bool
 	}{
-		"registration fails":     {world: func(w *world) { w.registerErr = boom }, want: boom},
+		"registration fails":     {world: func(w *world) { w.registerErrs = []error{boom} }, want: boom, end: Failed},
 		"sandbox does not start": {world: func(w *world) { w.startErr = boom }, want: boom},
 		"runner program ends without a job": {
 			job:  func(_ *testing.T, _ context.Context, _ *Agent, w *world) { w.exited <- 1 },
 			want: ErrNotDispatched,
 		},
-		"hook is silent": {config: func(c *Config) { c.Idle = 10 * time.Millisecond }, want: ErrNotDispatched},
 		"job cannot be identified": {
 			world: func(w *world) { w.identifyErr = policyRefusal() }, want: refusal.ErrPolicy,
 			job: startedFails(refusal.ErrNotVerified),
@@ -121,7 +125,7 @@ func TestEndings(t *testing.T) {
 			job: startedFails(boom),
 		},
 		"hook speaks twice": {
-			final: true,
+			final: true, end: Finished,
 			job: func(t *testing.T, ctx context.Context, a *Agent, w *world) {
 				if err := a.Started(ctx, Claims{}); err != nil {
 					t.Fatal(err)
@@ -139,10 +143,10 @@ func TestEndings(t *testing.T) {
 				}
 				w.exited <- 0
 			},
-			want: ErrNotDispatched,
+			want: ErrNotDispatched, end: Ghost,
 		},
 		"bad output is refused and the job goes on": {
-			world: func(w *world) { w.hashErr = policyRefusal() }, final: true,
+			world: func(w *world) { w.hashErr = policyRefusal() }, final: true, end: Finished,
 			job: func(t *testing.T, ctx context.Context, a *Agent, w *world) {
 				if err := a.Started(ctx, Claims{}); err != nil {
 					t.Fatal(err)
@@ -150,8 +154,8 @@ func TestEndings(t *testing.T) {
 				if _, err := a.Attest(ctx, Outputs{Paths: []string{"x"}}); !errors.Is(err, refusal.ErrPolicy) {
 					t.Errorf("attest was answered with %v", err)
 				}
-				if a.Phase() != Running {
-					t.Errorf("phase %s", a.Phase())
+				if a.State() != Running {
+					t.Errorf("state %s", a.State())
 				}
 				w.exited <- 0
 			},
@@ -242,17 +246,20 @@ func TestEndings(t *testing.T) {
 			if tc.want == nil && err != nil || tc.want != nil && (err == nil || tc.want != errAny && !errors.Is(err, tc.want)) { //nolint:errorlint // errAny is a marker.
 				t.Errorf("Run: %v, want %v", err, tc.want)
 			}
-			if w.saw("register") != 1 || w.registerErr == nil && w.saw("remove") != 1 {
-				t.Errorf("registered %d times, removed %d times", w.saw("register"), w.saw("remove"))
+			if left := w.left(); w.saw("register") != 1 || len(left) > 0 {
+				t.Errorf("registered %d times, GitHub still has %q", w.saw("register"), left)
 			}
-			if w.registerErr == nil && w.killErr == nil && !w.dead {
+			if w.started && w.killErr == nil && !w.dead {
 				t.Error("the sandbox lives")
+			}
+			if end := cmp.Or(tc.end, Failed); w.saw("state "+string(end)) != 1 {
+				t.Errorf("it ended in %q, want %s", w.events, end)
 			}
 			if got := slices.Contains(w.names(), "final.intoto.jsonl"); got != tc.final {
 				t.Errorf("final statement: %v, want %v", got, tc.final)
 			}
-			if a.Phase() != Off || a.env.key != nil {
-				t.Errorf("phase %s, environment key kept: %v", a.Phase(), a.env.key != nil)
+			if a.State() != Removed || a.env.key != nil {
+				t.Errorf("state %s, environment key kept: %v", a.State(), a.env.key != nil)
 			}
 			if _, err := a.Attest(t.Context(), Outputs{}); !errors.Is(err, refusal.ErrPolicy) {
 				t.Errorf("attest after the end: %v", err)
@@ -325,7 +332,7 @@ func TestResponsesAreBounded(t *testing.T) {
 	if _, err := a.Attest(t.Context(), Outputs{Paths: []string{"x"}}); !errors.Is(err, refusal.ErrPolicy) {
 		t.Errorf("one more: %v", err)
 	}
-	if got := a.Status(); got.Responses != maxResponses || got.BuildID == "" || got.Runner != "kettle-1" || got.Platform != "sim" {
+	if got := a.Status(); got.Responses != maxResponses || got.BuildID == "" || !strings.HasPrefix(got.Runner, "kettle-00112233-") || got.RunnerID != 41 || got.Platform != "sim" {
 		t.Errorf("status %+v", got)
 	}
 	w.exited <- 0
@@ -375,34 +382,18 @@ func TestConclusions(t *testing.T) {
 			if err := wait(); err != nil {
 				t.Fatal(err)
 			}
-			got := a.conclude(t.Context())
-			if got.Outcome != want || got.ConclusionOrigin != statement.FromJob {
-				t.Errorf("outcome %q by %q, want %q by the job", got.Outcome, got.ConclusionOrigin, want)
+			f, err := bundle.ReadFile(bytes.NewReader(w.files["final.intoto.jsonl"]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			final, err := statement.ParseFinal(f.Bundles[0].Payload())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := final.Conditions; got.Outcome != want || got.ConclusionOrigin != statement.FromJob || w.saw("state "+want) != 1 {
+				t.Errorf("outcome %q by %q, states %q, want %q by the job", got.Outcome, got.ConclusionOrigin, w.events, want)
 			}
 		})
-	}
-}
-
-func TestTransitions(t *testing.T) {
-	t.Parallel()
-	phases := []Phase{Boot, Register, Listening, Dispatch, Running, Respond, Finish, Off}
-	allowed := map[[2]Phase]bool{
-		{Boot, Register}: true, {Register, Listening}: true, {Listening, Dispatch}: true, {Dispatch, Running}: true,
-		{Running, Respond}: true, {Respond, Running}: true, {Finish, Off}: true,
-	}
-	for _, p := range phases[:6] {
-		allowed[[2]Phase{p, Finish}] = true
-	}
-	for _, from := range phases {
-		for _, to := range phases {
-			err := from.Next(to)
-			if got := err == nil; got != allowed[[2]Phase{from, to}] {
-				t.Errorf("%s to %s: allowed %v", from, to, got)
-			}
-			if e := (*TransitionError)(nil); err != nil && !errors.As(err, &e) {
-				t.Errorf("%s to %s: %T", from, to, err)
-			}
-		}
 	}
 }
 

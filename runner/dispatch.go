@@ -25,7 +25,7 @@ func (a *Agent) linger(ctx context.Context) {
 // dispatch is T0. Everything that identifies the job is fetched, judged and bound here, before any code of the job and
 // while the sandbox stands still: not even a hook that fails early can let a step run beside it.
 func (a *Agent) dispatch(ctx context.Context, reg Registration, claims Claims) error {
-	if err := a.journal.Enter(Dispatch, ""); err != nil {
+	if err := a.journal.Enter(OnHook, ""); err != nil {
 		return err
 	}
 	defer a.env.forget() // also when the job is refused
@@ -37,7 +37,7 @@ func (a *Agent) dispatch(ctx context.Context, reg Registration, claims Claims) e
 	}
 	a.ports.Gate.Dispatched()
 	a.note(func(s *Status) { s.BuildID, s.Workspace = a.env.buildID, a.env.job.Workspace })
-	return a.journal.Enter(Running, a.env.buildID)
+	return a.journal.Enter(OnBind, a.env.buildID)
 }
 
 // identify finds out which job this is, judges it, and binds it to the environment.

@@ -103,7 +103,7 @@ func (e *environment) bind(ctx context.Context, job *Job, nonce, policy binding.
 
 // forget erases the environment key; its digest stays as the environment's name.
 func (e *environment) forget() {
-	if e.key != nil {
+	if e != nil && e.key != nil {
 		e.key.Erase()
 		e.key = nil
 	}

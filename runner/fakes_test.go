@@ -7,7 +7,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,23 +36,58 @@ type world struct {
 	quotes   [][64]byte        // mu
 	files    map[string][]byte // mu
 
+	started      bool         // mu
+	journal      bytes.Buffer // mu
+	registered   []string     // mu: names of runners
+	registerErrs []error      // mu: of the tries, in order
+	removeErrs   []error      // mu: likewise
+	sight        Sight        // mu
+	sightErr     error        // mu
+
+	stay  map[string]bool // what does not return until letGo is closed
+	letGo chan struct{}
+
 	exited chan int
 
-	registerErr, startErr, identifyErr, allowErr, hashErr error
-	holdErr, settleErr, diskErr                           error
-	noSnapshot                                            bool
-	freezeErr, thawErr, killErr, quoteErr                 error
-	conclusion                                            string
-	freezeAfter                                           int                             // freezes that work
-	slow                                                  func(ctx context.Context) error // of identifying
-	appraise                                              func(n int) (Self, error)       // of the n-th quote
-	hang                                                  string                          // file that the sink never takes
-	spoil                                                 func()                          // says something at the door
+	packErr, startErr, identifyErr, allowErr, hashErr error
+	holdErr, settleErr, diskErr                       error
+	noSnapshot                                        bool
+	freezeErr, thawErr, killErr, quoteErr             error
+	conclusion                                        string
+	freezeAfter                                       int                             // freezes that work
+	slow                                              func(ctx context.Context) error // of identifying
+	appraise                                          func(n int) (Self, error)       // of the n-th quote
+	hang                                              string                          // file that the sink never takes
+	spoil                                             func()                          // says something at the door
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return &world{t: t, exited: make(chan int, 1), files: map[string][]byte{}, conclusion: "success"}
+	return &world{t: t, exited: make(chan int, 1), files: map[string][]byte{}, stay: map[string]bool{}, conclusion: "success", sight: SightIdle}
+}
+
+// linger stays at a place that the world was told to stay at.
+func (w *world) linger(ctx context.Context, where string) {
+	if w.stay[where] {
+		select {
+		case <-w.letGo:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// fail has the next so many calls fail.
+func (w *world) fail(errs *[]error, err error, times int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	*errs = append(*errs, slices.Repeat([]error{err}, times)...)
+}
+
+// Write implements [io.Writer]: the journal's file.
+func (w *world) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.journal.Write(p)
 }
 
 func (w *world) note(event string) {
@@ -71,7 +108,8 @@ func (w *world) saw(event string) int {
 	return n
 }
 
-func (w *world) Quote(_ context.Context, rd [64]byte) (Quote, error) {
+func (w *world) Quote(ctx context.Context, rd [64]byte) (Quote, error) {
+	w.linger(ctx, "quote")
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.quotes = append(w.quotes, rd)
@@ -104,27 +142,75 @@ func testSelf() Self {
 	}}
 }
 
-func (w *world) Register(context.Context, string) (Registration, error) {
+func (w *world) Register(ctx context.Context, name string) (Registration, error) {
 	w.note("register")
-	return Registration{ID: 41, Name: "kettle-1", JIT: secret.New("jit")}, w.registerErr
+	w.linger(ctx, "register")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !strings.Contains(w.journal.String(), name) {
+		w.t.Error("GitHub is asked for a runner that is not in the journal")
+	}
+	var err error
+	if len(w.registerErrs) > 0 {
+		err, w.registerErrs = w.registerErrs[0], w.registerErrs[1:]
+	}
+	if err == nil || errors.Is(err, ErrTryAgain) { // the worst: it is there all the same
+		w.registered = append(w.registered, name)
+	}
+	if err != nil {
+		return Registration{}, err
+	}
+	return Registration{ID: int64(40 + len(w.registered)), Name: name, JIT: secret.New("jit")}, nil
 }
 
-func (w *world) Observe(context.Context, Registration) (Sight, error) { return SightIdle, nil }
+func (w *world) Observe(context.Context, Registration) (Sight, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sight, w.sightErr
+}
+
+func (w *world) see(s Sight) { w.change(func() { w.sight = s }) }
+
+func (w *world) change(what func()) { w.mu.Lock(); defer w.mu.Unlock(); what() }
 
 func (w *world) Remove(ctx context.Context, r Registration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if r.ID != 41 {
-		w.t.Errorf("removed runner %d", r.ID)
-	}
 	w.note("remove")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.removeErrs) > 0 {
+		var err error
+		if err, w.removeErrs = w.removeErrs[0], w.removeErrs[1:]; err != nil {
+			return err
+		}
+	}
+	w.registered = slices.DeleteFunc(w.registered, func(name string) bool { return name == r.Name })
 	return nil
 }
 
-func (w *world) Start(context.Context, secret.String) error { w.note("start"); return w.startErr }
-func (w *world) Runtime() string                            { return "crun 1.8.1" }
-func (w *world) Exited() <-chan int                         { return w.exited }
+func (w *world) Pack(_ context.Context, journal []byte) ([]byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.started && !w.dead && w.killErr == nil {
+		w.t.Error("packing the logs while the sandbox lives")
+	}
+	return append([]byte("packed "), journal...), w.packErr
+}
+
+// left are the runners that GitHub still has.
+func (w *world) left() []string { w.mu.Lock(); defer w.mu.Unlock(); return slices.Clone(w.registered) }
+
+func (w *world) Start(ctx context.Context, _ secret.String) error {
+	w.note("start")
+	w.linger(ctx, "start")
+	w.set(&w.started, true)
+	return w.startErr
+}
+
+func (w *world) Runtime() string    { return "crun 1.8.1" }
+func (w *world) Exited() <-chan int { return w.exited }
 
 func (w *world) Dispatched() { w.note("open") }
 func (w *world) Flows() []statement.Flow {
@@ -191,6 +277,7 @@ func (w *world) Identify(ctx context.Context, q Question) (*Job, error) {
 	if !frozen {
 		w.t.Error("identifying while the sandbox runs")
 	}
+	w.linger(ctx, "identify")
 	if w.slow != nil {
 		if err := w.slow(ctx); err != nil {
 			return nil, err
@@ -203,6 +290,8 @@ func (w *world) Identify(ctx context.Context, q Question) (*Job, error) {
 }
 
 func (w *world) Conclusion(context.Context, statement.Facts) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.conclusion == "" {
 		return "", errors.New("unreachable")
 	}
@@ -214,8 +303,9 @@ func (w *world) Digest() binding.Digest                 { return binding.Sum([]b
 
 func (w *world) Settle(context.Context) error { w.note("settle"); return w.settleErr }
 
-func (w *world) Hold(_ context.Context, o Outputs) (Held, error) {
+func (w *world) Hold(ctx context.Context, o Outputs) (Held, error) {
 	w.note("hold")
+	w.linger(ctx, "hold")
 	if !w.still() {
 		w.t.Error("holding outputs while the sandbox runs")
 	}
@@ -259,7 +349,10 @@ func (h held) Hash(context.Context) ([]statement.Subject, error) {
 func (h held) Release() error { h.w.note("release"); return nil }
 
 func (w *world) Put(ctx context.Context, _ binding.Digest, name string, data []byte) error {
-	if name == w.hang {
+	w.mu.Lock()
+	hang := w.hang
+	w.mu.Unlock()
+	if name == hang {
 		return context.DeadlineExceeded
 	}
 	if err := ctx.Err(); err != nil {
@@ -284,21 +377,33 @@ func (w *world) names() []string {
 func (w *world) agent(change func(*Config)) *Agent {
 	w.t.Helper()
 	c := Config{
-		Name: "kettle-1", Profile: "strict", Egress: statement.EgressAllow, Pinned: []string{"github.test"}, Configuration: binding.Sum([]byte("config")),
+		Prefix: "kettle-00112233-", Profile: "strict", Egress: statement.EgressAllow, Pinned: []string{"github.test"}, Configuration: binding.Sum([]byte("config")),
 		Image: binding.Sum([]byte("root")), Software: map[string]string{"kettled": "test"},
-		Idle: time.Minute, Dispatch: time.Minute, Job: time.Minute, Freeze: time.Minute,
+		Register: time.Minute, Listen: 2 * time.Minute, Ghost: time.Minute, Idle: 10 * time.Minute, Dispatch: time.Minute, Job: time.Hour,
+		Drain: 30 * time.Minute, Freeze: time.Minute,
 	}
 	if change != nil {
 		change(&c)
 	}
-	a, err := New(c, Ports{
-		Device: w, Appraiser: w, Registrar: w, Sandbox: w, Identifier: w, Policy: w, Gate: w, Keeper: w, Sink: w, Now: time.Now,
-		Watch: func(e Entry) { w.note("phase " + string(e.Phase)) },
-	})
+	a, err := New(c, ports(w, w))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return a
+}
+
+func ports(w *world, journal io.Writer) Ports {
+	return Ports{
+		Device: w, Appraiser: w, Registrar: w, Sandbox: w, Identifier: w, Policy: w, Gate: w, Keeper: w, Sink: w, Logs: w,
+		Journal: journal, Now: time.Now, Watch: func(e Entry, _ []byte) { w.enter(e) },
+	}
+}
+
+// enter notes an entry of the journal, if it is of another state than the one before.
+func (w *world) enter(e Entry) {
+	if e.Runner == nil {
+		w.note("state " + string(e.State))
+	}
 }
 
 func testJob() *Job {

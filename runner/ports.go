@@ -192,3 +192,21 @@ type Sink interface {
 	// Put stores one file of the record under the environment's name. It never overwrites other content.
 	Put(ctx context.Context, environment binding.Digest, name string, data []byte) error
 }
+
+// Logs are what is exported of an environment besides its statements: for operators, and no evidence.
+type Logs interface {
+	// Pack gives one archive of the runner program's logs, its console, kettled's own words and the journal, without the
+	// secrets that are known. The sandbox is dead.
+	Pack(ctx context.Context, journal []byte) ([]byte, error)
+}
+
+// Alarm is a stable word for what an operator has to look at. docs/operations.md has a page for each.
+type Alarm string
+
+// The alarms of an environment, besides those of package runner/program.
+const (
+	AlarmDenied     Alarm = "credential-denied" // GitHub refuses the credential
+	AlarmDeregister Alarm = "deregister-failed" // a runner may be left at GitHub
+	AlarmSink       Alarm = "sink-down"         // the record is not delivered whole
+	AlarmGitHub     Alarm = "github-down"       // GitHub does not say what it sees
+)

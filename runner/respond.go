@@ -22,7 +22,7 @@ func (a *Agent) respond(ctx context.Context, o Outputs) (resp *Response, err, fa
 	if len(a.responses)+len(a.deferred) >= maxResponses {
 		return nil, refuse(fmt.Sprintf("at most %d responses for one job", maxResponses), "one more", "attest more files in one step"), nil
 	}
-	if err := a.journal.Enter(Respond, ""); err != nil {
+	if err := a.journal.Enter(OnAsk, ""); err != nil {
 		return nil, err, err
 	}
 	if o.Workspace == "" {
@@ -37,7 +37,7 @@ func (a *Agent) respond(ctx context.Context, o Outputs) (resp *Response, err, fa
 		a.keep(resp)
 		reason = fmt.Sprintf("response %d, %d subjects", resp.Sequence, len(resp.Subjects))
 	}
-	if jerr := a.journal.Enter(Running, reason); jerr != nil {
+	if jerr := a.journal.Enter(OnAnswer, reason); jerr != nil {
 		return nil, errEnding, jerr
 	}
 	return resp, refused, nil

@@ -53,7 +53,7 @@ func (c *checker) identity(section string, i *identity) {
 	c.list(section+".workflows", &i.Workflows, wordAny, checkGlob)
 	c.list(section+".refs", &i.Refs, wordAny, checkGlob)
 	c.list(section+".events", &i.Events, "", eventName)
-	c.word(section+".identitySource", i.IdentitySource, statement.IdentityToken, statement.IdentityJobsAPI, wordAny)
+	c.word(section+".identitySource", i.IdentitySource, statement.IdentityToken, statement.IdentityScaleSet, statement.IdentityJobsAPI, wordAny)
 }
 
 func (c *checker) repositories(field string, rs repositories) {

@@ -5,6 +5,7 @@ package statement
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kettle/attest/attest/binding"
@@ -125,8 +126,9 @@ type Facts struct {
 
 // The sources that an identity can come from.
 const (
-	IdentityToken   = "token"    // GitHub's signature, checkable by everyone
-	IdentityJobsAPI = "jobs-api" // kettled asked GitHub over TLS
+	IdentityToken    = "token"     // GitHub's signature, checkable by everyone
+	IdentityScaleSet = "scale-set" // GitHub told kettled over a session of its own, and kettled asked it over TLS
+	IdentityJobsAPI  = "jobs-api"  // kettled asked GitHub over TLS
 )
 
 // Marshal encodes the statement once.
@@ -196,7 +198,7 @@ func (f Facts) validate() error {
 			return malformed("the origin of the fact "+name, fmt.Sprintf("%q", f.Origins[name]))
 		}
 	}
-	if f.IdentitySource != IdentityToken && f.IdentitySource != IdentityJobsAPI {
+	if !slices.Contains([]string{IdentityToken, IdentityScaleSet, IdentityJobsAPI}, f.IdentitySource) {
 		return malformed("a known identity source", fmt.Sprintf("%q", f.IdentitySource))
 	}
 	if f.JobMessage.IsZero() {

@@ -21,12 +21,12 @@ import (
 	"github.com/kettle/attest/runner/job"
 	"github.com/kettle/attest/runner/job/pinned"
 	"github.com/kettle/attest/runner/sandbox"
+	"github.com/kettle/attest/runner/scaleset"
 )
 
 var (
-	_ runner.Device    = device{}
-	_ runner.Registrar = registrar{}
-	_ runner.Policy    = jobPolicy{}
+	_ runner.Device = device{}
+	_ runner.Policy = jobPolicy{}
 )
 
 // device fits the evidence device to its port.
@@ -47,29 +47,6 @@ func (d device) Extend(ctx context.Context, digest binding.Digest) error {
 	return d.Device.Extend(ctx, digest)
 }
 
-// registrar bounds how long registering may take.
-type registrar struct {
-	client  *github.Client
-	timeout time.Duration
-}
-
-// Register implements [runner.Registrar].
-func (r registrar) Register(ctx context.Context, name string) (runner.Registration, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
-	return r.client.Register(ctx, name)
-}
-
-// Remove implements [runner.Registrar].
-func (r registrar) Remove(ctx context.Context, reg runner.Registration) error {
-	return r.client.Remove(ctx, reg)
-}
-
-// Observe implements [runner.Registrar].
-func (r registrar) Observe(ctx context.Context, reg runner.Registration) (runner.Sight, error) {
-	return r.client.Observe(ctx, reg)
-}
-
 // jobPolicy judges jobs by the policy file's section for them.
 type jobPolicy struct{ *policy.Policy }
 
@@ -77,7 +54,7 @@ type jobPolicy struct{ *policy.Policy }
 func (p jobPolicy) Allow(f statement.Facts, at time.Time) error { return p.Jobs().Allow(f, at) }
 
 // newIdentifier makes the identifier over GitHub's API and the runner's log.
-func newIdentifier(m *measured, client *github.Client, home string) (runner.Identifier, error) {
+func newIdentifier(m *measured, client *github.Client, sets *scaleset.Registrar, home string) (runner.Identifier, error) {
 	c := m.config.GitHub
 	hosts := pinned.Hosts(c.Hosts)
 	http, err := pinned.Client(pinned.Config{Hosts: hosts, Roots: m.githubCA})
@@ -88,8 +65,12 @@ func newIdentifier(m *measured, client *github.Client, home string) (runner.Iden
 	if err != nil {
 		return nil, err
 	}
+	var announced func() (job.Announcement, bool)
+	if sets != nil {
+		announced = sets.Announced
+	}
 	return job.New(job.Config{
-		Server: c.URL, Target: c.Target, Issuer: c.Issuer, API: client, Tokens: tokens, Now: time.Now,
+		Server: c.URL, Target: c.Target, Owners: c.Owners, Announced: announced, Issuer: c.Issuer, API: client, Tokens: tokens, Now: time.Now,
 		Containers: sandbox.Profile(m.config.Sandbox.Profile) == sandbox.Docker,
 		OpenLog:    func(context.Context) (io.ReadCloser, error) { return openWorkerLog(home) },
 	})

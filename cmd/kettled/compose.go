@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -20,62 +21,103 @@ import (
 	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/boot"
+	"github.com/kettle/attest/runner/channel"
 	"github.com/kettle/attest/runner/config"
 	"github.com/kettle/attest/runner/github"
 	"github.com/kettle/attest/runner/job/pinned"
 	"github.com/kettle/attest/runner/sandbox"
+	"github.com/kettle/attest/runner/scaleset"
 	"github.com/kettle/attest/runner/sink"
 )
 
-// dispatchTime bounds T0. The sandbox stands still meanwhile.
-const dispatchTime = 60 * time.Second
+// dispatchTime bounds T0, in which GitHub may take a minute to show which job the runner has. The sandbox stands still
+// meanwhile, and its hold on the job is renewed by nobody: GitHub gives a job up after ten minutes.
+const dispatchTime = 2 * time.Minute
 
 // environment is everything that one run of kettled is composed of.
 type environment struct {
 	agent   runner.Config
 	ports   runner.Ports
-	watch   func(runner.Entry)
+	logs    *logs
+	journal *os.File
+	alarms  []runner.Alarm // that were raised before there was an agent
 	device  *collect.Device
 	github  *github.Client
+	sets    *scaleset.Registrar // nil unless the configuration wants scale sets
 	sandbox *jail
 	gate    *gate
 	door    *frontDoor
 }
 
 // compose makes the adapters and hands them to the ports that they serve. On an error nothing is left behind.
-func compose(ctx context.Context, env *boot.Environment, m *measured, credential github.Credential) (e *environment, err error) {
-	c := m.config
-	e = &environment{}
+func compose(ctx context.Context, env *boot.Environment, m *measured, given admission) (e *environment, err error) {
+	e = &environment{logs: newLogs()}
+	e.logs.hide(given.secret)
+	if app := given.credential.App; app != nil {
+		e.logs.hide(app.PrivateKey)
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close(context.WithoutCancel(ctx)))
 			e = nil
 		}
 	}()
-	name, err := runnerName()
-	if err != nil {
+	if err := e.connect(ctx, m, given.credential, given.prefix); err != nil {
 		return nil, err
 	}
-	if err := e.connect(ctx, m, credential); err != nil {
+	if err := e.begin(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.enclose(ctx, env.RootSize, m, name); err != nil {
+	if err := e.enclose(ctx, env.RootSize, m, given.prefix); err != nil {
 		return nil, err
 	}
 	made, err := readSoftware()
 	if err != nil {
 		return nil, err
 	}
-	e.agent = runner.Config{
-		Name: name, Profile: c.Sandbox.Profile, Egress: egressMode(c.Egress.After.Mode), Pinned: c.GitHub.Hosts, Configuration: c.Digest(),
-		Image: binding.Digest(env.CommandLine.Root), Software: made.versions, Packages: made.packages, Idle: c.Timeouts.Idle, Dispatch: dispatchTime,
-		Job: c.Timeouts.Job, Freeze: c.Sandbox.Limits.FreezeTime,
-	}
+	e.age(made)
+	e.agent = configure(env, m.config, made, given.prefix+"-")
 	return e, e.fill(m)
 }
 
+// configure says what the measured configuration says about one environment.
+func configure(env *boot.Environment, c *config.Config, made *software, prefix string) runner.Config {
+	t := c.Timeouts
+	return runner.Config{
+		Prefix: prefix, Profile: c.Sandbox.Profile, Egress: egressMode(c.Egress.After.Mode), Pinned: c.GitHub.Hosts, Configuration: c.Digest(),
+		Image: binding.Digest(env.CommandLine.Root), Software: made.versions, Packages: made.packages,
+		Register: t.Register, Listen: t.Listen, Ghost: t.Ghost, Idle: t.Idle, Dispatch: dispatchTime, Job: t.Job, Drain: t.Drain,
+		Freeze: c.Sandbox.Limits.FreezeTime,
+	}
+}
+
+// journalFile is the journal, and the mark that this environment was used. It lies in kettled's own memory.
+const journalFile = "/run/kettle-journal.jsonl"
+
+// begin makes sure that nothing has lived here before, and makes the journal.
+func (e *environment) begin(ctx context.Context) (err error) {
+	if err := runner.Recover(ctx, journalFile, e.registrar(), time.Now); err != nil {
+		return err
+	}
+	e.journal, err = runner.CreateJournalFile(journalFile)
+	return err
+}
+
+// age says when the runner program is about to be too old for GitHub.
+func (e *environment) age(made *software) {
+	age, err := made.runner.Age(time.Now())
+	switch {
+	case err != nil:
+		e.logs.logger().Warn("age of the runner program unknown", slog.Any("error", err))
+		e.alarms = append(e.alarms, runner.Alarm(channel.ClockWrong))
+	case age.Alarm != "":
+		e.logs.logger().Warn(age.Sentence)
+		e.alarms = append(e.alarms, runner.Alarm(age.Alarm))
+	}
+}
+
 // connect opens the secure processor and makes the client of GitHub.
-func (e *environment) connect(ctx context.Context, m *measured, credential github.Credential) (err error) {
+func (e *environment) connect(ctx context.Context, m *measured, credential github.Credential, prefix string) (err error) {
 	c := m.config
 	if e.device, err = openDevice(ctx, c.Platforms.Allowed); err != nil {
 		return err
@@ -84,7 +126,26 @@ func (e *environment) connect(ctx context.Context, m *measured, credential githu
 		URL: c.GitHub.URL, APIURL: c.GitHub.APIURL, Scope: github.Scope(c.GitHub.Scope), Target: c.GitHub.Target,
 		RunnerGroup: c.GitHub.RunnerGroup, Labels: c.GitHub.Labels, Hosts: pinned.Hosts(c.GitHub.Hosts), Credential: credential, Roots: m.githubCA,
 	})
+	if err != nil {
+		return err
+	}
+	for _, w := range e.github.Warnings() {
+		e.logs.logger().Warn(w)
+		e.alarms = append(e.alarms, runner.Alarm(channel.PATCredential))
+	}
+	if c.GitHub.Registrar != "scale-set" {
+		return nil
+	}
+	e.sets, err = scaleset.New(scaleset.Config{GitHub: e.github, Name: prefix, Owner: prefix, Version: revision(), Log: e.logs.logger()})
 	return err
+}
+
+// registrar is how the configuration wants runners registered.
+func (e *environment) registrar() runner.Registrar {
+	if e.sets != nil {
+		return e.sets
+	}
+	return e.github
 }
 
 // doorDir lies in kettled's own memory: a job that fills its disk does not keep answers from it.
@@ -106,7 +167,7 @@ func (e *environment) enclose(ctx context.Context, root int64, m *measured, name
 	if e.gate, err = newGate(m.config); err != nil {
 		return err
 	}
-	e.sandbox, err = newJail(ctx, m, name, e.door.dir, e.gate)
+	e.sandbox, err = newJail(ctx, m, name, e.door.dir, e.gate, e.logs)
 	return err
 }
 
@@ -121,34 +182,42 @@ func (e *environment) fill(m *measured) error {
 	if err != nil {
 		return err
 	}
+	e.logs.home = e.sandbox.home
 	home, err := e.sandbox.home()
 	if err != nil {
 		return err
 	}
-	identifier, err := newIdentifier(m, e.github, home)
+	identifier, err := newIdentifier(m, e.github, e.sets, home)
 	if err != nil {
 		return err
 	}
 	e.ports = runner.Ports{
 		Device: device{e.device}, Appraiser: appraiser{roots: m.tees, allowed: c.Platforms.Allowed},
-		Registrar: registrar{e.github, c.Timeouts.Register}, Sandbox: e.sandbox, Identifier: identifier,
-		Policy: jobPolicy{m.policy}, Gate: e.gate, Keeper: keeper, Sink: store, Now: time.Now,
+		Registrar: e.registrar(), Sandbox: e.sandbox, Identifier: identifier,
+		Policy: jobPolicy{m.policy}, Gate: e.gate, Keeper: keeper, Sink: store,
+		Logs: e.logs, Journal: e.journal, Now: time.Now, Log: e.logs.logger(),
 	}
 	return nil
 }
 
-// run lives the environment's life; the door is open as long.
-func (e *environment) run(ctx context.Context) error {
-	e.ports.Watch = e.watch
+// run lives the environment's life; the door is open and the launcher is told as long.
+func (e *environment) run(ctx context.Context, l *launcher) error {
+	report := newReport(l.guest)
+	e.ports.Watch = report.entry
 	agent, err := runner.New(e.agent, e.ports)
 	if err != nil {
 		return err
 	}
+	for _, a := range e.alarms {
+		agent.Raise(ctx, a)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return e.door.serve(groupCtx, agent, e.sandbox.contains) })
+	group.Go(func() error { return e.door.serve(groupCtx, agent, e.logs, e.sandbox.contains) })
 	group.Go(func() error { return e.gate.serve(groupCtx) })
+	group.Go(func() error { return report.send(groupCtx, agent.Status) })
+	group.Go(func() error { return obey(groupCtx, l.guest, agent.Drain, e.logs.logger()) })
 	group.Go(func() error {
 		defer cancel()
 		return agent.Run(groupCtx)
@@ -166,11 +235,17 @@ func (e *environment) close(ctx context.Context) error {
 	if e.door != nil {
 		errs = append(errs, e.door.close())
 	}
+	if e.sets != nil {
+		errs = append(errs, e.sets.Close(ctx))
+	}
 	if e.github != nil {
 		e.github.Close()
 	}
 	if e.device != nil {
 		errs = append(errs, e.device.Close())
+	}
+	if e.journal != nil {
+		errs = append(errs, e.journal.Close())
 	}
 	return errors.Join(errs...)
 }

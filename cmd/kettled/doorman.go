@@ -29,15 +29,16 @@ const inside = "/run/kettle"
 // doorman translates between the door's messages and the agent.
 type doorman struct {
 	agent *runner.Agent
+	logs  *logs
 	dir   string // where responses are written, outside the sandbox
 }
 
 var _ door.Handler = doorman{}
 
 // serve answers at the door until ctx ends. Only processes of the sandbox are answered.
-func (d *frontDoor) serve(ctx context.Context, agent *runner.Agent, contains func(pid int) (bool, error)) error {
+func (d *frontDoor) serve(ctx context.Context, agent *runner.Agent, l *logs, contains func(pid int) (bool, error)) error {
 	s := &door.Server{
-		Handler: doorman{agent: agent, dir: d.dir},
+		Handler: doorman{agent: agent, logs: l, dir: d.dir},
 		Check: func(_ context.Context, p door.Peer) error {
 			ours, err := contains(int(p.PID))
 			if err == nil && !ours {
@@ -55,6 +56,7 @@ func (d doorman) Started(ctx context.Context, s door.Started) error {
 	c := runner.Claims{Values: s.Claims}
 	if s.IDToken != nil {
 		c.IDTokenURL, c.IDTokenRequest = s.IDToken.URL, s.IDToken.Token
+		d.logs.hide(s.IDToken.Token)
 	}
 	return speak(d.agent.Started(ctx, c))
 }
@@ -74,7 +76,7 @@ func (d doorman) Attest(ctx context.Context, a door.Attest) (door.Attested, erro
 func (d doorman) Status(context.Context) (door.Status, error) {
 	s := d.agent.Status()
 	return door.Status{
-		Phase: string(d.agent.Phase()), Platform: s.Platform, Runner: s.Runner, BuildID: s.BuildID, Workspace: s.Workspace, Responses: s.Responses,
+		Phase: string(s.State), Platform: s.Platform, Runner: s.Runner, BuildID: s.BuildID, Workspace: s.Workspace, Responses: s.Responses,
 	}, nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/changes"
+	"github.com/kettle/attest/runner/diag"
 	"github.com/kettle/attest/runner/egress"
 	"github.com/kettle/attest/runner/sandbox"
 )
@@ -24,13 +24,14 @@ import (
 type jail struct {
 	box    *sandbox.Sandbox
 	gate   *gate
+	logs   *logs
 	exited chan int
 }
 
 var _ runner.Sandbox = (*jail)(nil)
 
 // newJail prepares a fresh sandbox. Nothing runs in it yet.
-func newJail(ctx context.Context, m *measured, name, doorDir string, g *gate) (*jail, error) {
+func newJail(ctx context.Context, m *measured, name, doorDir string, g *gate, l *logs) (*jail, error) {
 	c := m.config
 	scratch, state := filepath.Join(image.ScratchDir, "sandbox"), "/run/kettle-sandbox"
 	for _, dir := range []string{scratch, state} {
@@ -38,21 +39,21 @@ func newJail(ctx context.Context, m *measured, name, doorDir string, g *gate) (*
 			return nil, fmt.Errorf("making the sandbox's folders: %w", err)
 		}
 	}
-	l := c.Sandbox.Limits
+	limits := c.Sandbox.Limits
 	box, err := sandbox.Create(ctx, sandbox.Config{
 		ID: name, Runtimes: []string{"/usr/bin/crun", "/usr/sbin/runc"}, Image: "/", Runner: image.ToolsDir + "/runner",
 		Init: sandbox.Init(c.Sandbox.Init), Scratch: scratch, State: state, Door: doorDir, CgroupRoot: "/sys/fs/cgroup",
 		Profile: sandbox.Profile(c.Sandbox.Profile),
 		Limits: sandbox.Limits{
-			Memory: l.MemoryMiB << 20, Processes: l.Processes, Files: 1 << 16, CPUs: int64(l.CPUs * 1000),
-			IO: sandbox.IO{Device: image.ScratchDevice, Read: l.IOMiBps << 20, Write: l.IOMiBps << 20},
+			Memory: limits.MemoryMiB << 20, Processes: limits.Processes, Files: 1 << 16, CPUs: int64(limits.CPUs * 1000),
+			IO: sandbox.IO{Device: image.ScratchDevice, Read: limits.IOMiBps << 20, Write: limits.IOMiBps << 20},
 		},
-		Resolver: egress.Resolver(), Authorities: m.github, Output: io.Discard,
+		Resolver: egress.Resolver(), Authorities: m.github, Output: l.console,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &jail{box: box, gate: g, exited: make(chan int, 1)}, nil
+	return &jail{box: box, gate: g, logs: l, exited: make(chan int, 1)}, nil
 }
 
 // home is the runner's home, from outside.
@@ -69,10 +70,12 @@ func (j *jail) contains(pid int) (bool, error) { return j.box.Contains(pid) }
 
 // Start implements [runner.Sandbox]: the gate is open before the runner program runs.
 func (j *jail) Start(ctx context.Context, jit secret.String) error {
+	j.logs.hide(diag.JIT(jit)...)
 	argv := []string{sandbox.RunnerRoot + "/bin/Runner.Listener", "run"}
 	env := []string{
 		"ACTIONS_RUNNER_INPUT_JITCONFIG=" + jit.Reveal(),
 		"ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE=1",
+		"DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1", // the image has no ICU, and the runner program needs none
 	}
 	if err := j.box.Load(ctx, argv, env); err != nil {
 		return err

@@ -5,7 +5,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -16,19 +15,21 @@ import (
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/image"
+	"github.com/kettle/attest/runner/program"
 )
 
 // Files of the measured root that say what it is made of.
 const (
 	packagesFile  = "/usr/share/kettle-packages"    // "name version architecture" a line
 	goVersionFile = "/usr/local/go/VERSION"         // first line
-	runnerFile    = image.ToolsDir + "/runner.json" // {"version":"2.336.0"}
+	runnerFile    = image.ToolsDir + "/runner.json" // {"version":"2.336.0","released":"2026-08-17"}
 )
 
 // software tells what this builder is made of.
 type software struct {
 	versions map[string]string
 	packages binding.Digest // of the list of packages
+	runner   program.Release
 }
 
 // readSoftware reads the versions out of the measured root, and asks the kernel for its own.
@@ -41,9 +42,10 @@ func readSoftware() (*software, error) {
 	if s.versions["crun"], err = packageVersion(list, "crun"); err != nil {
 		return nil, err
 	}
-	if s.versions["actions-runner"], err = runnerVersion(); err != nil {
+	if s.runner, err = runnerRelease(); err != nil {
 		return nil, err
 	}
+	s.versions["actions-runner"] = s.runner.Version
 	toolchain, err := os.ReadFile(goVersionFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the toolchain's version: %w", err)
@@ -67,18 +69,12 @@ func packageVersion(list []byte, name string) (string, error) {
 	return "", errors.New("the image's packages do not include " + name)
 }
 
-func runnerVersion() (string, error) {
+func runnerRelease() (program.Release, error) {
 	text, err := os.ReadFile(runnerFile)
 	if err != nil {
-		return "", fmt.Errorf("reading the runner's version: %w", err)
+		return program.Release{}, fmt.Errorf("reading the runner program's version: %w", err)
 	}
-	var v struct {
-		Version string `json:"version"`
-	}
-	if err := json.Unmarshal(text, &v); err != nil || v.Version == "" {
-		return "", fmt.Errorf("reading the runner's version: %s names none", runnerFile)
-	}
-	return v.Version, nil
+	return program.ParseRelease(text)
 }
 
 // revision is the commit that kettled was built from, as the Go toolchain recorded it.

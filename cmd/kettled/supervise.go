@@ -4,10 +4,7 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -15,7 +12,6 @@ import (
 	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/internal/strict"
-	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/boot"
 	"github.com/kettle/attest/runner/channel"
 	"github.com/kettle/attest/runner/github"
@@ -55,17 +51,16 @@ func live(ctx context.Context, env *boot.Environment, l *launcher) (err error) {
 	if err := network.Up(ctx); err != nil {
 		return err
 	}
-	credential, err := l.credential(ctx)
+	admission, err := l.admission(ctx)
 	if err != nil {
 		return err
 	}
-	e, err := compose(ctx, env, m, credential)
+	e, err := compose(ctx, env, m, admission)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.close(context.WithoutCancel(ctx))) }()
-	e.watch = func(entry runner.Entry) { l.phase(ctx, string(entry.Phase), boot.Uptime()) }
-	return e.run(ctx)
+	return e.run(ctx, l)
 }
 
 // launcher is the channel to whoever started this machine. It carries the credential in and progress out; losing it
@@ -91,15 +86,23 @@ func dial(ctx context.Context) (*launcher, error) {
 
 func (l *launcher) close() { _ = l.port.Close() } // the machine powers off next
 
-// credential waits for the registration credential: a token as it is, or a GitHub App as JSON.
-func (l *launcher) credential(ctx context.Context) (github.Credential, error) {
+// admission is what the launcher gives this environment.
+type admission struct {
+	credential github.Credential
+	prefix     string // of the runner's names
+	secret     secret.String
+}
+
+// admission waits for the registration credential: a token as it is, or a GitHub App as JSON.
+func (l *launcher) admission(ctx context.Context) (admission, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	text, err := l.guest.Credential(ctx)
+	given, err := l.guest.Admission(ctx)
 	if err != nil {
-		return github.Credential{}, err
+		return admission{}, err
 	}
-	return parseCredential(text)
+	credential, err := parseCredential(given.Credential)
+	return admission{credential: credential, prefix: given.Prefix, secret: given.Credential}, err
 }
 
 // phase and end tell the launcher how far this machine is. It may have gone; the journal has the same.
@@ -108,23 +111,11 @@ func (l *launcher) phase(ctx context.Context, name string, elapsed time.Duration
 }
 
 func (l *launcher) end(ctx context.Context, outcome string) {
-	_ = l.guest.Send(ctx, channel.End{Outcome: sentence(outcome)})
+	_ = l.guest.Send(ctx, channel.End{Outcome: channel.Printable(outcome, mostOutcome)})
 }
 
-// sentence keeps an outcome within what the channel carries.
-func sentence(s string) string {
-	const most = 900
-	var b []rune
-	for _, r := range s {
-		if r < ' ' || r == 0x7f {
-			r = ' '
-		}
-		if b = append(b, r); len(b) == most {
-			break
-		}
-	}
-	return string(b)
-}
+// mostOutcome keeps an outcome within what the channel carries, in bytes.
+const mostOutcome = 900
 
 // parseCredential reads what the launcher sent.
 func parseCredential(text secret.String) (github.Credential, error) {
@@ -145,13 +136,4 @@ func parseCredential(text secret.String) (github.Credential, error) {
 	return github.Credential{App: &github.App{
 		ID: app.AppID, InstallationID: app.InstallationID, PrivateKey: secret.New(app.PrivateKey),
 	}}, nil
-}
-
-// runnerName is fresh for each environment, so that two registrations never collide.
-func runnerName() (string, error) {
-	var b [8]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		return "", fmt.Errorf("naming the runner: %w", err)
-	}
-	return "kettle-" + hex.EncodeToString(b[:]), nil
 }

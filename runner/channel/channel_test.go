@@ -34,6 +34,20 @@ func pair(t *testing.T) (net.Conn, net.Conn) {
 	return a, b
 }
 
+const (
+	prefix     = "kettle-0123456789abcdef"
+	goodStatus = `{"v":2,"type":"status","state":"boot","sinceMs":0,"elapsedMs":0,"runner":{"id":0,"name":""},"jobs":0,"responses":0,"alarms":[]}`
+)
+
+var manyAlarms = `"a` + strings.Join(strings.Split("abcdefghijklmnopqrstuvwxyz0123456789", ""), `","a`) + `"`
+
+func status() channel.Status {
+	return channel.Status{
+		State: "listening", Since: 900 * time.Millisecond, Elapsed: 3 * time.Second,
+		Runner: channel.Runner{ID: 21, Name: prefix + "-01234567"}, Alarms: []channel.Alarm{channel.SinkDown},
+	}
+}
+
 func frame(body string) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
 }
@@ -46,6 +60,9 @@ func TestConversation(t *testing.T) {
 		channel.Hello{Program: "kettled"},
 		channel.Phase{Name: "register", Elapsed: 1500 * time.Millisecond},
 		channel.Phase{Name: "listening", Elapsed: 2100 * time.Millisecond},
+		channel.Journal{Seq: 0, Line: `{"seq":0,"state":"boot"}`},
+		status(),
+		channel.Journal{Seq: 1, Line: `{"seq":1,"state":"listening","reason":"a < b & é 世"}`},
 		channel.End{Outcome: "The job succeeded."},
 	}
 	failed := make(chan error, 1)
@@ -100,9 +117,14 @@ func TestWireGolden(t *testing.T) {
 		message channel.Message
 		want    string
 	}{
-		"hello": {channel.Hello{Program: "kettled"}, `{"v":1,"type":"hello","program":"kettled"}`},
-		"phase": {channel.Phase{Name: "run", Elapsed: 2100 * time.Millisecond}, `{"v":1,"type":"phase","name":"run","elapsedMs":2100}`},
-		"end":   {channel.End{Outcome: "Done."}, `{"v":1,"type":"end","outcome":"Done."}`},
+		"hello":   {channel.Hello{Program: "kettled"}, `{"v":2,"type":"hello","program":"kettled"}`},
+		"phase":   {channel.Phase{Name: "run", Elapsed: 2100 * time.Millisecond}, `{"v":2,"type":"phase","name":"run","elapsedMs":2100}`},
+		"end":     {channel.End{Outcome: "Done."}, `{"v":2,"type":"end","outcome":"Done."}`},
+		"journal": {channel.Journal{Seq: 0, Line: `{"seq":0}`}, `{"v":2,"type":"journal","seq":0,"line":"{\"seq\":0}"}`},
+		"status": {status(), `{"v":2,"type":"status","state":"listening","sinceMs":900,"elapsedMs":3000,` +
+			`"runner":{"id":21,"name":"kettle-0123456789abcdef-01234567"},"jobs":0,"responses":0,"alarms":["sink-down"]}`},
+		"quiet status": {channel.Status{State: "boot"}, `{"v":2,"type":"status","state":"boot","sinceMs":0,"elapsedMs":0,` +
+			`"runner":{"id":0,"name":""},"jobs":0,"responses":0,"alarms":[]}`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -122,11 +144,11 @@ func TestWireGolden(t *testing.T) {
 
 func TestLauncherRefuses(t *testing.T) {
 	t.Parallel()
-	const hello = `{"v":1,"type":"hello","program":"kettled"}`
+	const hello = `{"v":2,"type":"hello","program":"kettled"}`
 	tests := map[string][]byte{
-		"no hello first":       frame(`{"v":1,"type":"phase","name":"run","elapsedMs":1}`),
+		"no hello first":       frame(`{"v":2,"type":"phase","name":"run","elapsedMs":1}`),
 		"hello twice":          append(frame(hello), frame(hello)...),
-		"after the end":        bytes.Join([][]byte{frame(hello), frame(`{"v":1,"type":"end","outcome":"x"}`), frame(`{"v":1,"type":"end","outcome":"x"}`)}, nil),
+		"after the end":        bytes.Join([][]byte{frame(hello), frame(`{"v":2,"type":"end","outcome":"x"}`), frame(`{"v":2,"type":"end","outcome":"x"}`)}, nil),
 		"empty frame":          frame(""),
 		"frame too long":       {0, 1, 0, 1},
 		"cut header":           {0, 0},
@@ -135,23 +157,50 @@ func TestLauncherRefuses(t *testing.T) {
 		"an array":             frame("[]"),
 		"null":                 frame("null"),
 		"two objects":          frame(hello + hello),
-		"unknown field":        frame(`{"v":1,"type":"hello","program":"kettled","x":1}`),
-		"other version":        frame(`{"v":2,"type":"hello","program":"kettled"}`),
+		"unknown field":        frame(`{"v":2,"type":"hello","program":"kettled","x":1}`),
+		"other version":        frame(`{"v":1,"type":"hello","program":"kettled"}`),
 		"no version":           frame(`{"type":"hello","program":"kettled"}`),
-		"unknown type":         frame(`{"v":1,"type":"bye"}`),
-		"field of another":     frame(`{"v":1,"type":"hello","program":"kettled","outcome":"x"}`),
-		"field missing":        frame(`{"v":1,"type":"hello"}`),
-		"wrong type":           frame(`{"v":1,"type":"hello","program":7}`),
-		"empty program":        frame(`{"v":1,"type":"hello","program":""}`),
-		"escape in program":    frame(`{"v":1,"type":"hello","program":"\u001b[2J"}`),
-		"long program":         frame(`{"v":1,"type":"hello","program":"` + strings.Repeat("a", 65) + `"}`),
-		"negative time":        append(frame(hello), frame(`{"v":1,"type":"phase","name":"run","elapsedMs":-1}`)...),
-		"overflowing time":     append(frame(hello), frame(`{"v":1,"type":"phase","name":"run","elapsedMs":9223372036854775807}`)...),
-		"empty outcome":        append(frame(hello), frame(`{"v":1,"type":"end","outcome":""}`)...),
-		"newline in outcome":   append(frame(hello), frame(`{"v":1,"type":"end","outcome":"a\nb"}`)...),
-		"long outcome":         append(frame(hello), frame(`{"v":1,"type":"end","outcome":"`+strings.Repeat("a", 1001)+`"}`)...),
-		"credential by guest":  append(frame(hello), frame(`{"v":1,"type":"credential","credential":"x"}`)...),
+		"unknown type":         frame(`{"v":2,"type":"bye"}`),
+		"field of another":     frame(`{"v":2,"type":"hello","program":"kettled","outcome":"x"}`),
+		"field missing":        frame(`{"v":2,"type":"hello"}`),
+		"wrong type":           frame(`{"v":2,"type":"hello","program":7}`),
+		"empty program":        frame(`{"v":2,"type":"hello","program":""}`),
+		"escape in program":    frame(`{"v":2,"type":"hello","program":"\u001b[2J"}`),
+		"long program":         frame(`{"v":2,"type":"hello","program":"` + strings.Repeat("a", 65) + `"}`),
+		"negative time":        append(frame(hello), frame(`{"v":2,"type":"phase","name":"run","elapsedMs":-1}`)...),
+		"overflowing time":     append(frame(hello), frame(`{"v":2,"type":"phase","name":"run","elapsedMs":9223372036854775807}`)...),
+		"empty outcome":        append(frame(hello), frame(`{"v":2,"type":"end","outcome":""}`)...),
+		"newline in outcome":   append(frame(hello), frame(`{"v":2,"type":"end","outcome":"a\nb"}`)...),
+		"long outcome":         append(frame(hello), frame(`{"v":2,"type":"end","outcome":"`+strings.Repeat("a", 1001)+`"}`)...),
+		"credential by guest":  append(frame(hello), frame(`{"v":2,"type":"credential","credential":"x"}`)...),
 		"end of stream, early": frame(hello),
+		"key twice":            frame(`{"v":2,"type":"hello","program":"kettled","program":"kettled"}`),
+		"key in two cases":     frame(`{"v":2,"type":"hello","program":"kettled","Program":"other"}`),
+		"drain by guest":       append(frame(hello), frame(`{"v":2,"type":"drain"}`)...),
+		"journal, no seq":      append(frame(hello), frame(`{"v":2,"type":"journal","line":"{}"}`)...),
+		"journal, gap":         append(frame(hello), frame(`{"v":2,"type":"journal","seq":1,"line":"{}"}`)...),
+		"journal, twice":       bytes.Join([][]byte{frame(hello), frame(`{"v":2,"type":"journal","seq":0,"line":"{}"}`), frame(`{"v":2,"type":"journal","seq":0,"line":"{}"}`)}, nil),
+		"journal, negative":    append(frame(hello), frame(`{"v":2,"type":"journal","seq":-1,"line":"{}"}`)...),
+		"journal, empty":       append(frame(hello), frame(`{"v":2,"type":"journal","seq":0,"line":""}`)...),
+		"journal, two lines":   append(frame(hello), frame(`{"v":2,"type":"journal","seq":0,"line":"{}\n{}"}`)...),
+		"journal, escape":      append(frame(hello), frame(`{"v":2,"type":"journal","seq":0,"line":"\u001b[2J"}`)...),
+		"journal, bidi":        append(frame(hello), frame(`{"v":2,"type":"journal","seq":0,"line":"\u202e"}`)...),
+		"journal, too long":    append(frame(hello), frame(`{"v":2,"type":"journal","seq":0,"line":"`+strings.Repeat("a", channel.MaxLine+1)+`"}`)...),
+		"status, no alarms":    append(frame(hello), frame(`{"v":2,"type":"status","state":"boot","sinceMs":0,"elapsedMs":0,"runner":{"id":0,"name":""},"jobs":0,"responses":0}`)...),
+		"status, null":         append(frame(hello), frame(strings.Replace(goodStatus, `{"id":0,"name":""}`, `null`, 1))...),
+		"status, half runner":  append(frame(hello), frame(strings.Replace(goodStatus, `,"name":""`, ``, 1))...),
+		"status, bad runner":   append(frame(hello), frame(strings.Replace(goodStatus, `"name":""`, `"name":"a/../b"`, 1))...),
+		"status, id alone":     append(frame(hello), frame(strings.Replace(goodStatus, `"id":0`, `"id":7`, 1))...),
+		"status, negative id":  append(frame(hello), frame(strings.Replace(goodStatus, `"id":0,"name":""`, `"id":-7,"name":"a"`, 1))...),
+		"status, long name":    append(frame(hello), frame(strings.Replace(goodStatus, `"name":""`, `"name":"`+strings.Repeat("a", 65)+`"`, 1))...),
+		"status, two jobs":     append(frame(hello), frame(strings.Replace(goodStatus, `"jobs":0`, `"jobs":2`, 1))...),
+		"status, responses":    append(frame(hello), frame(strings.Replace(goodStatus, `"responses":0`, `"responses":1000001`, 1))...),
+		"status, state":        append(frame(hello), frame(strings.Replace(goodStatus, `"boot"`, `"Boot"`, 1))...),
+		"status, time":         append(frame(hello), frame(strings.Replace(goodStatus, `"sinceMs":0`, `"sinceMs":-1`, 1))...),
+		"status, eternity":     append(frame(hello), frame(strings.Replace(goodStatus, `"elapsedMs":0`, `"elapsedMs":31536000001`, 1))...),
+		"status, alarm twice":  append(frame(hello), frame(strings.Replace(goodStatus, `[]`, `["sink-down","sink-down"]`, 1))...),
+		"status, alarm's word": append(frame(hello), frame(strings.Replace(goodStatus, `[]`, `["sink\"down"]`, 1))...),
+		"status, many alarms":  append(frame(hello), frame(strings.Replace(goodStatus, `[]`, `[`+manyAlarms+`]`, 1))...),
 	}
 	for name, sent := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -176,12 +225,19 @@ func TestLauncherRefuses(t *testing.T) {
 func TestGuestRefuses(t *testing.T) {
 	t.Parallel()
 	tests := map[string]string{
-		"empty":         `{"v":1,"type":"credential","credential":""}`,
-		"absent":        `{"v":1,"type":"credential"}`,
-		"other type":    `{"v":1,"type":"hello","program":"x"}`,
-		"unknown field": `{"v":1,"type":"credential","credential":"ghp_secret","for":"me"}`,
-		"broken":        `{"v":1,"type":"credential","credential":"ghp_secret`,
-		"too long":      `{"v":1,"type":"credential","credential":"` + strings.Repeat("ghp_secret", 4000) + `"}`,
+		"empty":         `{"v":2,"type":"credential","credential":""}`,
+		"absent":        `{"v":2,"type":"credential"}`,
+		"other type":    `{"v":2,"type":"hello","program":"x"}`,
+		"unknown field": `{"v":2,"type":"credential","credential":"ghp_secret","for":"me"}`,
+		"broken":        `{"v":2,"type":"credential","credential":"ghp_secret`,
+		"key twice":     `{"v":2,"type":"credential","credential":"a","credential":"ghp_secret"}`,
+		"bad prefix":    `{"v":2,"type":"credential","credential":"ghp_secret","prefix":"kettle-0123"}`,
+		"long prefix":   `{"v":2,"type":"credential","credential":"ghp_secret","prefix":"kettle-0123456789abcdef0"}`,
+		"empty prefix":  `{"v":2,"type":"credential","credential":"ghp_secret","prefix":""}`,
+		"foreign":       `{"v":2,"type":"credential","credential":"ghp_secret","prefix":"victim-0123456789abcdef"}`,
+		"old version":   `{"v":1,"type":"credential","credential":"ghp_secret","prefix":"kettle-0123456789abcdef"}`,
+		"drain":         `{"v":2,"type":"drain"}`,
+		"too long":      `{"v":2,"type":"credential","credential":"` + strings.Repeat("ghp_secret", 4000) + `"}`,
 	}
 	for name, body := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -195,6 +251,11 @@ func TestGuestRefuses(t *testing.T) {
 			if err != nil && strings.Contains(err.Error(), "ghp_secret") {
 				t.Errorf("the error tells the credential: %v", err)
 			}
+			go func() { _, _ = outside.Write(frame(body)) }()
+			admission, err := channel.NewGuest(inside).Admission(t.Context())
+			if !errors.Is(err, channel.ErrProtocol) || !admission.Credential.Empty() || admission.Prefix != "" {
+				t.Errorf("want a refusal, got %v", err)
+			}
 		})
 	}
 }
@@ -204,11 +265,14 @@ func TestSendRefuses(t *testing.T) {
 	inside, outside := pair(t)
 	guest := channel.NewGuest(inside)
 	for name, m := range map[string]channel.Message{
-		"hello":     channel.Hello{Program: "Two Words"},
-		"phase":     channel.Phase{Name: ""},
-		"old phase": channel.Phase{Name: "run", Elapsed: -1},
-		"end":       channel.End{Outcome: "a\x1b"},
-		"end, text": channel.End{Outcome: "\xff"},
+		"hello":      channel.Hello{Program: "Two Words"},
+		"phase":      channel.Phase{Name: ""},
+		"old phase":  channel.Phase{Name: "run", Elapsed: -1},
+		"end":        channel.End{Outcome: "a\x1b"},
+		"end, text":  channel.End{Outcome: "\xff"},
+		"line":       channel.Journal{Seq: 0, Line: "a\nb"},
+		"later line": channel.Journal{Seq: 1, Line: "{}"},
+		"status":     channel.Status{State: "boot", Jobs: 2},
 	} {
 		if err := guest.Send(t.Context(), m); !errors.Is(err, channel.ErrProtocol) {
 			t.Errorf("%s: want a refusal, got %v", name, err)
@@ -216,6 +280,17 @@ func TestSendRefuses(t *testing.T) {
 	}
 	if err := channel.NewLauncher(outside).SendCredential(t.Context(), secret.String{}); err == nil {
 		t.Error("an empty credential was sent")
+	}
+	for name, a := range map[string]channel.Admission{
+		"no credential": {Prefix: prefix}, "no prefix": {Credential: secret.New("x")}, "zero": {},
+		"upper case": {Credential: secret.New("x"), Prefix: "kettle-0123456789ABCDEF"},
+	} {
+		if err := channel.NewLauncher(outside).Admit(t.Context(), a); !errors.Is(err, channel.ErrProtocol) {
+			t.Errorf("%s: want a refusal, got %v", name, err)
+		}
+	}
+	if err := channel.NewLauncher(outside).Drain(t.Context()); !errors.Is(err, channel.ErrProtocol) {
+		t.Errorf("drain before the credential: %v", err)
 	}
 }
 
@@ -250,10 +325,13 @@ func (conversation) SetReadDeadline(time.Time) error  { return nil }
 func (conversation) SetWriteDeadline(time.Time) error { return nil }
 
 func FuzzNext(f *testing.F) {
-	f.Add(append(frame(`{"v":1,"type":"hello","program":"kettled"}`), frame(`{"v":1,"type":"end","outcome":"Done."}`)...))
-	f.Add(append(frame(`{"v":1,"type":"hello","program":"kettled"}`), frame(`{"v":1,"type":"phase","name":"run","elapsedMs":12}`)...))
-	f.Add(frame(`{"v":1,"type":"credential","credential":"x"}`))
+	f.Add(append(frame(`{"v":2,"type":"hello","program":"kettled"}`), frame(`{"v":2,"type":"end","outcome":"Done."}`)...))
+	f.Add(append(frame(`{"v":2,"type":"hello","program":"kettled"}`), frame(`{"v":2,"type":"phase","name":"run","elapsedMs":12}`)...))
+	f.Add(frame(`{"v":2,"type":"credential","credential":"x"}`))
+	f.Add(append(frame(`{"v":2,"type":"hello","program":"kettled"}`), frame(goodStatus)...))
+	f.Add(append(frame(`{"v":2,"type":"hello","program":"kettled"}`), frame(`{"v":2,"type":"journal","seq":0,"line":"{}"}`)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		var lines int64
 		launcher := channel.NewLauncher(conversation{bytes.NewReader(data)})
 		for i := 0; ; i++ {
 			m, err := launcher.Next(t.Context())
@@ -263,16 +341,34 @@ func FuzzNext(f *testing.F) {
 			if _, hello := m.(channel.Hello); hello != (i == 0) {
 				t.Fatalf("message %d is %T", i, m)
 			}
+			if j, ok := m.(channel.Journal); ok {
+				if j.Seq != lines || j.Line == "" || len(j.Line) > channel.MaxLine || strings.ContainsAny(j.Line, "\n\x1b") {
+					t.Fatalf("line %d, want %d: %q", j.Seq, lines, j.Line)
+				}
+				lines++
+			}
 		}
 	})
 }
 
-func FuzzCredential(f *testing.F) {
-	f.Add(frame(`{"v":1,"type":"credential","credential":"x"}`))
+func FuzzAdmission(f *testing.F) {
+	f.Add(frame(`{"v":2,"type":"credential","credential":"x"}`))
+	f.Add(append(frame(`{"v":2,"type":"credential","credential":"x","prefix":"kettle-0123456789abcdef"}`), frame(`{"v":2,"type":"drain"}`)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, err := channel.NewGuest(conversation{bytes.NewReader(data)}).Credential(t.Context())
 		if got.Empty() == (err == nil) {
 			t.Fatalf("credential empty: %v, error %v", got.Empty(), err)
+		}
+		guest := channel.NewGuest(conversation{bytes.NewReader(data)})
+		a, err := guest.Admission(t.Context())
+		if (a.Credential.Empty() || !channel.ValidPrefix(a.Prefix)) == (err == nil) {
+			t.Fatalf("admission without a part: %q, error %v", a.Prefix, err)
+		}
+		for drained := 0; err == nil; drained++ {
+			var c channel.Command
+			if c, err = guest.Next(t.Context()); err == nil && (c != channel.Drain || drained > 0) {
+				t.Fatalf("command %q, %d before it", c, drained)
+			}
 		}
 	})
 }

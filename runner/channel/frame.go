@@ -9,36 +9,50 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
-	"github.com/kettle/attest/internal/secret"
+	"github.com/kettle/attest/internal/strict"
 )
 
-const version = 1
+const version = 2
 
 // wire is every field that a message may have. Pointers tell absent from empty.
 type wire struct {
-	V          int     `json:"v"`
-	Type       string  `json:"type"`
-	Program    *string `json:"program,omitempty"`
-	Name       *string `json:"name,omitempty"`
-	ElapsedMs  *int64  `json:"elapsedMs,omitempty"`
-	Outcome    *string `json:"outcome,omitempty"`
-	Credential *string `json:"credential,omitempty"`
+	V          int         `json:"v"`
+	Type       string      `json:"type"`
+	Program    *string     `json:"program,omitempty"`
+	Name       *string     `json:"name,omitempty"`
+	Seq        *int64      `json:"seq,omitempty"`
+	Line       *string     `json:"line,omitempty"`
+	State      *string     `json:"state,omitempty"`
+	SinceMs    *int64      `json:"sinceMs,omitempty"`
+	ElapsedMs  *int64      `json:"elapsedMs,omitempty"`
+	Runner     *wireRunner `json:"runner,omitempty"`
+	Jobs       *int        `json:"jobs,omitempty"`
+	Responses  *int64      `json:"responses,omitempty"`
+	Alarms     *[]Alarm    `json:"alarms,omitempty"`
+	Outcome    *string     `json:"outcome,omitempty"`
+	Credential *string     `json:"credential,omitempty"`
+	Prefix     *string     `json:"prefix,omitempty"`
 }
 
-func writeFrame(w io.Writer, m wire) error {
+type wireRunner struct {
+	ID   *int64  `json:"id"`
+	Name *string `json:"name"`
+}
+
+// writeFrame reports whether a part of the frame went out and the rest did not.
+func writeFrame(w io.Writer, m wire) (half bool, err error) {
 	m.V = version
 	body, err := json.Marshal(m)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if len(body) > maxFrame {
-		return fmt.Errorf("the message has %d bytes, at most %d are allowed", len(body), maxFrame)
+		return false, fmt.Errorf("the message has %d bytes, at most %d are allowed", len(body), maxFrame)
 	}
 	frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body))) //nolint:gosec // at most maxFrame.
-	_, err = w.Write(append(frame, body...))
-	return err
+	n, err := w.Write(append(frame, body...))
+	return err != nil && n > 0, err
 }
 
 // readFrame gives [io.EOF] only between frames.
@@ -64,16 +78,16 @@ func readFrame(r io.Reader) (wire, error) {
 	return parse(body)
 }
 
-// parse reads one JSON object: known fields only, nothing behind it, the right version.
+// parse reads one JSON object: known fields only and none twice, nothing behind it, the right version.
 func parse(body []byte) (wire, error) {
+	if err := strict.Unique(body); err != nil {
+		return wire{}, fmt.Errorf("%w: %s", ErrProtocol, describe(err))
+	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	var m wire
 	if err := decoder.Decode(&m); err != nil {
 		return wire{}, fmt.Errorf("%w: %s", ErrProtocol, describe(err))
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return wire{}, fmt.Errorf("%w: there is data after the message", ErrProtocol)
 	}
 	if m.V != version {
 		return wire{}, fmt.Errorf("%w: version %d, want %d", ErrProtocol, m.V, version)
@@ -91,38 +105,8 @@ func describe(err error) string {
 	case errors.As(err, &kind):
 		return fmt.Sprintf("a field of the wrong type at byte %d", kind.Offset)
 	default:
-		return "not one object with the message's fields"
+		return "not one object with the message's fields, each once"
 	}
-}
-
-// message gives a message of the guest. Every field of another type must be absent.
-func (m wire) message() (Message, error) {
-	var got Message
-	switch {
-	case m.Type == "hello" && m.Program != nil && m.equal(wire{Program: m.Program}):
-		got = Hello{Program: *m.Program}
-	case m.Type == "phase" && m.Name != nil && m.ElapsedMs != nil && m.equal(wire{Name: m.Name, ElapsedMs: m.ElapsedMs}):
-		if *m.ElapsedMs < 0 || *m.ElapsedMs > int64(1<<62/time.Millisecond) {
-			return nil, fmt.Errorf("%w: elapsedMs: out of range", ErrProtocol)
-		}
-		got = Phase{Name: *m.Name, Elapsed: time.Duration(*m.ElapsedMs) * time.Millisecond}
-	case m.Type == "end" && m.Outcome != nil && m.equal(wire{Outcome: m.Outcome}):
-		got = End{Outcome: *m.Outcome}
-	default:
-		return nil, fmt.Errorf("%w: not a message of the guest with exactly its fields", ErrProtocol)
-	}
-	return got, got.validate()
-}
-
-// credential gives the launcher's one message.
-func (m wire) credential() (secret.String, error) {
-	if m.Type != "credential" || m.Credential == nil || !m.equal(wire{Credential: m.Credential}) {
-		return secret.String{}, fmt.Errorf("%w: not a credential with exactly its fields", ErrProtocol)
-	}
-	if *m.Credential == "" || len(*m.Credential) > maxSecret {
-		return secret.String{}, fmt.Errorf("%w: credential: want 1 to %d bytes", ErrProtocol, maxSecret)
-	}
-	return secret.New(*m.Credential), nil
 }
 
 // equal compares all fields but version and type, by identity of the pointers.

@@ -12,103 +12,214 @@ import (
 	"github.com/kettle/attest/internal/secret"
 )
 
-// Guest is the VM's side. Its sending methods may be called from any goroutine.
+// Guest is the VM's side. Its sending methods may be called from any goroutine, while another receives.
 type Guest struct {
-	stream Stream
-	mu     sync.Mutex // serializes frames
+	stream  Stream
+	drained bool // owned by the receiving goroutine
+
+	sending
+	lines int64 // of the journal, sent so far; guarded by sending.mu
 }
 
 // NewGuest takes the VM's side of a stream. The stream stays the caller's to close.
 func NewGuest(stream Stream) *Guest { return &Guest{stream: stream} }
 
-// Send sends one message. The order in the package comment is the caller's duty; the launcher refuses another.
+// Send sends one message. That hello comes first and end last is the caller's duty; the launcher refuses another order. A
+// line of the journal is refused here unless it is the next one.
 func (g *Guest) Send(ctx context.Context, m Message) error {
+	const doing = "sending to the launcher"
 	if err := m.validate(); err != nil {
-		return fmt.Errorf("sending to the launcher: %w", err)
-	}
-	var w wire
-	switch m := m.(type) {
-	case Hello:
-		w = wire{Type: "hello", Program: &m.Program}
-	case Phase:
-		elapsed := m.Elapsed.Milliseconds()
-		w = wire{Type: "phase", Name: &m.Name, ElapsedMs: &elapsed}
-	case End:
-		w = wire{Type: "end", Outcome: &m.Outcome}
+		return fmt.Errorf("%s: %w", doing, err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := send(ctx, g.stream, w); err != nil {
-		return fmt.Errorf("sending to the launcher: %w", err)
+	j, line := m.(Journal)
+	if line && j.Seq != g.lines {
+		return fmt.Errorf("%s: %w: line %d of the journal, want %d", doing, ErrProtocol, j.Seq, g.lines)
+	}
+	if err := g.send(ctx, g.stream, encode(m)); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	if line {
+		g.lines++
 	}
 	return nil
 }
 
-// Credential waits for the launcher's credential.
-func (g *Guest) Credential(ctx context.Context) (secret.String, error) {
-	m, err := receive(ctx, g.stream)
-	if err != nil {
-		return secret.String{}, fmt.Errorf("waiting for the credential: %w", noEOF(err))
+// Admission waits for the launcher's credential and the prefix of every runner's name.
+func (g *Guest) Admission(ctx context.Context) (Admission, error) {
+	a, err := g.admission(ctx)
+	if err == nil && a.Prefix == "" {
+		err = fmt.Errorf("waiting for the credential: %w: without a prefix", ErrProtocol)
 	}
-	credential, err := m.credential()
 	if err != nil {
-		return secret.String{}, fmt.Errorf("waiting for the credential: %w", err)
+		return Admission{}, err
 	}
-	return credential, nil
+	return a, nil
 }
 
-// Launcher is the host's side. One goroutine receives; another may send.
+// Credential is [Guest.Admission] for who does not need the prefix.
+func (g *Guest) Credential(ctx context.Context) (secret.String, error) {
+	a, err := g.admission(ctx)
+	return a.Credential, err
+}
+
+func (g *Guest) admission(ctx context.Context) (Admission, error) {
+	const doing = "waiting for the credential"
+	m, err := receive(ctx, g.stream)
+	if err != nil {
+		return Admission{}, fmt.Errorf("%s: %w", doing, noEOF(err))
+	}
+	a, err := m.admission()
+	if err != nil {
+		return Admission{}, fmt.Errorf("%s: %w", doing, err)
+	}
+	return a, nil
+}
+
+// Next waits for the launcher's next command. It is called once the credential is there. [io.EOF] says that the launcher
+// has gone, which is no reason to end a job.
+func (g *Guest) Next(ctx context.Context) (Command, error) {
+	const doing = "listening to the launcher"
+	m, err := receive(ctx, g.stream)
+	if errors.Is(err, io.EOF) {
+		return "", io.EOF
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", doing, err)
+	}
+	c, err := m.command()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", doing, err)
+	}
+	if g.drained {
+		return "", fmt.Errorf("%s: %w: drain comes once", doing, ErrProtocol)
+	}
+	g.drained = true
+	return c, nil
+}
+
+// Launcher is the host's side. One goroutine receives; others may send.
 type Launcher struct {
 	stream  Stream
-	greeted bool // owned by the receiving goroutine
-	ended   bool // owned by the receiving goroutine
+	greeted bool  // owned by the receiving goroutine
+	ended   bool  // owned by the receiving goroutine
+	lines   int64 // of the journal, received so far; owned by the receiving goroutine
+
+	sending
+	admitted bool // guarded by sending.mu
+	drained  bool // guarded by sending.mu
 }
 
 // NewLauncher takes the launcher's side of a stream. The stream stays the caller's to close.
 func NewLauncher(stream Stream) *Launcher { return &Launcher{stream: stream} }
 
-// SendCredential gives the guest its credential.
-func (l *Launcher) SendCredential(ctx context.Context, credential secret.String) error {
-	text := credential.Reveal()
-	if text == "" || len(text) > maxSecret {
-		return fmt.Errorf("sending the credential: want 1 to %d bytes, got %d", maxSecret, len(text))
-	}
-	if err := send(ctx, l.stream, wire{Type: "credential", Credential: &text}); err != nil {
+// Admit gives the guest its credential and the prefix of its runners' names. Only the first call sends.
+func (l *Launcher) Admit(ctx context.Context, a Admission) error {
+	if err := a.validate(); err != nil {
 		return fmt.Errorf("sending the credential: %w", err)
 	}
+	text := a.Credential.Reveal()
+	return l.admit(ctx, wire{Type: "credential", Credential: &text, Prefix: &a.Prefix})
+}
+
+// SendCredential is [Launcher.Admit] for a guest that is not told a prefix, so that nobody can remove its runner by it.
+func (l *Launcher) SendCredential(ctx context.Context, credential secret.String) error {
+	if err := (Admission{Credential: credential}).validateCredential(); err != nil {
+		return fmt.Errorf("sending the credential: %w", err)
+	}
+	text := credential.Reveal()
+	return l.admit(ctx, wire{Type: "credential", Credential: &text})
+}
+
+func (l *Launcher) admit(ctx context.Context, w wire) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.admitted {
+		return fmt.Errorf("sending the credential: %w: it was sent before", ErrProtocol)
+	}
+	if err := l.send(ctx, l.stream, w); err != nil {
+		return fmt.Errorf("sending the credential: %w", err)
+	}
+	l.admitted = true
+	return nil
+}
+
+// Drain asks the guest to end as soon as no job is lost by it. It is refused before the credential is sent; asking again
+// does nothing.
+func (l *Launcher) Drain(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !l.admitted:
+		return fmt.Errorf("draining the guest: %w: it has no credential yet", ErrProtocol)
+	case l.drained:
+		return nil
+	}
+	if err := l.send(ctx, l.stream, wire{Type: string(Drain)}); err != nil {
+		return fmt.Errorf("draining the guest: %w", err)
+	}
+	l.drained = true
 	return nil
 }
 
 // Next waits for the guest's next message. The first is a [Hello]; after [End], and only there, comes [io.EOF]. A
 // stream that ends earlier is an error that matches [io.ErrUnexpectedEOF].
 func (l *Launcher) Next(ctx context.Context) (Message, error) {
+	const doing = "listening to the guest"
 	w, err := receive(ctx, l.stream)
 	if errors.Is(err, io.EOF) && l.ended {
 		return nil, io.EOF
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listening to the guest: %w", noEOF(err))
+		return nil, fmt.Errorf("%s: %w", doing, noEOF(err))
 	}
 	m, err := w.message()
 	if err != nil {
-		return nil, fmt.Errorf("listening to the guest: %w", err)
+		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
-	_, hello := m.(Hello)
-	switch {
-	case l.ended:
-		return nil, fmt.Errorf("listening to the guest: %w: a message after the end", ErrProtocol)
-	case hello == l.greeted:
-		return nil, fmt.Errorf("listening to the guest: %w: hello comes first and once", ErrProtocol)
+	if err := l.inOrder(m); err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
-	l.greeted = true
-	_, l.ended = m.(End)
 	return m, nil
 }
 
-func send(ctx context.Context, s Stream, w wire) error {
+// inOrder accounts for one message.
+func (l *Launcher) inOrder(m Message) error {
+	_, hello := m.(Hello)
+	j, line := m.(Journal)
+	switch {
+	case l.ended:
+		return fmt.Errorf("%w: a message after the end", ErrProtocol)
+	case hello == l.greeted:
+		return fmt.Errorf("%w: hello comes first and once", ErrProtocol)
+	case line && j.Seq != l.lines:
+		return fmt.Errorf("%w: line %d of the journal, want %d", ErrProtocol, j.Seq, l.lines)
+	case line:
+		l.lines++
+	}
+	l.greeted = true
+	_, l.ended = m.(End)
+	return nil
+}
+
+// sending serializes one side's frames and stops for good behind half of one: what followed it would be read as its rest.
+type sending struct {
+	mu     sync.Mutex
+	broken bool // guarded by mu
+}
+
+// send sends one frame. The caller holds mu.
+func (s *sending) send(ctx context.Context, stream Stream, w wire) error {
+	if s.broken {
+		return ErrBroken
+	}
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
-	return interruptible(ctx, s.SetWriteDeadline, func() error { return writeFrame(s, w) })
+	return interruptible(ctx, stream.SetWriteDeadline, func() (err error) {
+		s.broken, err = writeFrame(stream, w)
+		return err
+	})
 }
 
 func receive(ctx context.Context, s Stream) (w wire, err error) {

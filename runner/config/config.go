@@ -51,8 +51,10 @@ type GitHub struct {
 	URL         string   `yaml:"url"`    // https://github.com
 	APIURL      string   `yaml:"apiUrl"` // https://api.github.com
 	Issuer      string   `yaml:"issuer"` // of the OIDC tokens
-	Scope       string   `yaml:"scope"`  // repo or org
-	Target      string   `yaml:"target"` // owner/repository or organisation
+	Scope       string   `yaml:"scope"`  // repo, org or enterprise
+	Target      string   `yaml:"target"` // owner/repository, organisation or enterprise
+	Owners      []string `yaml:"owners,omitempty"` // of an enterprise: the accounts whose jobs are taken
+	Registrar   string   `yaml:"registrar"`        // rest: one runner by the REST API; scale-set: in a scale set of this machine's own
 	RunnerGroup int64    `yaml:"runnerGroup"`
 	Labels      []string `yaml:"labels"`
 	Hosts       []string `yaml:"hosts"`           // every host that kettled and the runner may reach, exact names
@@ -109,9 +111,21 @@ type Sink struct {
 
 // Timeouts of the phases.
 type Timeouts struct {
-	Register time.Duration `yaml:"register"`
-	Idle     time.Duration `yaml:"idle"`
-	Job      time.Duration `yaml:"job"`
+	Register time.Duration `yaml:"register"` // all tries to register, together
+	Listen   time.Duration `yaml:"listen"`   // for the runner program to connect; for a job that GitHub gave it to reach its hook
+	Ghost    time.Duration `yaml:"ghost"`    // that GitHub may not know a runner that waits for a job
+	Idle     time.Duration `yaml:"idle"`     // waiting for a job
+	Job      time.Duration `yaml:"job"`      // running it
+	Drain    time.Duration `yaml:"drain"`    // for a job to end once the environment is asked to
+}
+
+func (t Timeouts) validate(f *faults) {
+	for name, d := range map[string]time.Duration{
+		"register": t.Register, "listen": t.Listen, "ghost": t.Ghost, "idle": t.Idle, "job": t.Job, "drain": t.Drain,
+	} {
+		f.check(d > 0, "timeouts.%s is missing", name)
+	}
+	f.check(t.Job <= maxJob, "timeouts.job is %s: GitHub ends a job after %s", t.Job, maxJob)
 }
 
 // Platforms says which secure processors this image accepts for itself.
@@ -159,6 +173,7 @@ const (
 	maxCPUs      = 4096
 	leastDiskMiB = 256 // with less, the file system cannot be made
 	maxFreeze    = 50 * time.Second
+	maxJob       = 5 * 24 * time.Hour // of self-hosted runners (docs.github.com, “Usage limits”)
 )
 
 // maxMiB is more than any machine has, and few enough to be counted in bytes.
@@ -184,7 +199,7 @@ func (c *Config) Validate() error {
 	c.Egress.validate(&f)
 	f.check(fileName.MatchString(c.Policy), "policy %q is not a file name beside the configuration", c.Policy)
 	f.check(c.Sink.URL != "", "sink.url is missing")
-	f.check(c.Timeouts.Register > 0 && c.Timeouts.Idle > 0 && c.Timeouts.Job > 0, "timeouts needs register, idle and job above zero")
+	c.Timeouts.validate(&f)
 	f.check(len(c.Platforms.Allowed) > 0, "platforms.allowed is empty")
 	for _, p := range c.Platforms.Allowed {
 		f.check(p == "snp" || p == "sim", "platform %q is not known", p)
@@ -206,8 +221,13 @@ func (g GitHub) validate(f *faults) {
 		f.check(!ok || slices.Contains(g.Hosts, u.Hostname()), "github.hosts lacks the host of github.%s", name)
 	}
 	owner, repo, slash := strings.Cut(g.Target, "/")
-	f.check(g.Scope == "repo" && slash && owner != "" && repo != "" && !strings.Contains(repo, "/") || g.Scope == "org" && !slash && owner != "",
-		"github.scope %q with target %q: want repo with owner/repository, or org with an organisation", g.Scope, g.Target)
+	account := !slash && owner != ""
+	f.check(g.Scope == "repo" && slash && owner != "" && repo != "" && !strings.Contains(repo, "/") || g.Scope == "org" && account ||
+		g.Scope == "enterprise" && account,
+		"github.scope %q with target %q: want repo with owner/repository, org with an organisation, or enterprise with one", g.Scope, g.Target)
+	f.check((g.Scope == "enterprise") == (len(g.Owners) > 0) && !slices.Contains(g.Owners, ""),
+		"github.owners: an enterprise needs the names of the accounts whose jobs are taken, and nothing else has them")
+	f.check(g.Registrar == "rest" || g.Registrar == "scale-set", `github.registrar is %q, want "rest" or "scale-set"`, g.Registrar)
 	f.check(g.RunnerGroup > 0, "github.runnerGroup is missing")
 	f.check(len(g.Labels) > 0 && len(g.Labels) <= 100 && !slices.Contains(g.Labels, ""), "github.labels needs 1 to 100 labels, none of them empty")
 	for _, h := range g.Hosts {

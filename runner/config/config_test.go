@@ -20,6 +20,7 @@ github:
   issuer: https://token.github.example
   scope: repo
   target: acme/widget
+  registrar: rest
   runnerGroup: 1
   labels: [attested-cvm]
   hosts: [github.example, api.github.example, token.github.example]
@@ -36,7 +37,7 @@ policy: policy.yaml
 sink:
   url: https://records.example/records
   roots: [sink-ca.pem]
-timeouts: {register: 60s, idle: 5m, job: 6h}
+timeouts: {register: 60s, listen: 2m, ghost: 60s, idle: 5m, job: 6h, drain: 10m}
 platforms: {allowed: [snp, sim], roots: [simulator.pem]}
 network:
   address: 10.0.2.15/24
@@ -59,6 +60,10 @@ func TestParse(t *testing.T) {
 	}
 	org := strings.NewReplacer("scope: repo", "scope: org", "acme/widget", "acme", "  roots: [github-ca.pem]\n", "", "  gateway: 10.0.2.2\n", "").Replace(good)
 	if _, err := Parse([]byte(org)); err != nil {
+		t.Error(err)
+	}
+	enterprise := strings.NewReplacer("scope: repo", "scope: enterprise\n  owners: [acme, other]", "acme/widget", "big", "registrar: rest", "registrar: scale-set").Replace(good)
+	if c, err := Parse([]byte(enterprise)); err != nil || len(c.GitHub.Owners) != 2 {
 		t.Error(err)
 	}
 }
@@ -94,12 +99,17 @@ func TestRefused(t *testing.T) {
 		"empty host":                {"hosts: [", "hosts: ['', ", "host name"},
 		"long host":                 {"hosts: [", "hosts: [" + strings.Repeat("a.", 126) + "ab, ", "host name"},
 		"no scope":                  {"  scope: repo\n", "", "scope"},
-		"enterprise":                {"scope: repo", "scope: enterprise", "scope"},
+		"enterprise with a name":    {"scope: repo", "scope: enterprise", "scope"},
+		"enterprise without owners": {"scope: repo\n  target: acme/widget", "scope: enterprise\n  target: acme", "github.owners"},
 		"repo without name":         {"acme/widget", "acme", "scope"},
 		"repo without owner":        {"acme/widget", "/widget", "scope"},
 		"repo too deep":             {"acme/widget", "acme/widget/x", "scope"},
 		"org with name":             {"scope: repo", "scope: org", "scope"},
 		"no target":                 {"  target: acme/widget\n", "", "target"},
+		"no registrar":              {"  registrar: rest\n", "", "github.registrar"},
+		"unknown registrar":         {"registrar: rest", "registrar: soap", "github.registrar"},
+		"owners of a repository":    {"  registrar: rest\n", "  registrar: rest\n  owners: [acme]\n", "github.owners"},
+		"nameless owner":            {"  registrar: rest\n", "  registrar: rest\n  owners: [\"\"]\n", "github.owners"},
 		"no group":                  {"  runnerGroup: 1\n", "", "runnerGroup"},
 		"negative group":            {"runnerGroup: 1", "runnerGroup: -1", "runnerGroup"},
 		"no labels":                 {"[attested-cvm]", "[]", "labels"},
@@ -155,9 +165,13 @@ func TestRefused(t *testing.T) {
 		"no policy":                 {"policy: policy.yaml\n", "", "policy"},
 		"policy elsewhere":          {"policy.yaml", "/policy.yaml", "policy"},
 		"no sink":                   {"  url: https://records.example/records\n", "", "sink.url"},
-		"no register time":          {"register: 60s, ", "", "timeouts"},
-		"no idle time":              {"idle: 5m, ", "", "timeouts"},
-		"no job time":               {", job: 6h", "", "timeouts"},
+		"no register time":          {"register: 60s, ", "", "timeouts.register"},
+		"no listen time":            {"listen: 2m, ", "", "timeouts.listen"},
+		"no ghost time":             {"ghost: 60s, ", "", "timeouts.ghost"},
+		"no idle time":              {"idle: 5m, ", "", "timeouts.idle"},
+		"no job time":               {", job: 6h", "", "timeouts.job"},
+		"no drain time":             {", drain: 10m", "", "timeouts.drain"},
+		"job longer than GitHub's":  {"job: 6h", "job: 121h", "timeouts.job"},
 		"time without unit":         {"job: 6h", "job: 6", "time.Duration"},
 		"no platform":               {"allowed: [snp, sim], ", "", "platforms.allowed"},
 		"unknown platform":          {"[snp, sim]", "[snp, sgx]", "platform"},

@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +29,7 @@ type machine struct {
 	line     string
 	console  string
 	running  chan struct{} // closed when job code runs
+	state    string        // of the environment, as it says
 }
 
 // run launches the machine, hands it the registration credential, and follows it until it powers off. It gives the
@@ -73,11 +76,16 @@ func (m *machine) follow(ctx context.Context, vm *launch.VM) (string, error) {
 		}
 		switch msg := msg.(type) {
 		case channel.Hello:
-			if err := l.SendCredential(ctx, secret.New(operatorToken)); err != nil {
+			prefix, err := newPrefix()
+			if err != nil {
 				return "", err
 			}
+			if err := l.Admit(ctx, channel.Admission{Credential: secret.New(operatorToken), Prefix: prefix}); err != nil {
+				return "", err
+			}
+		case channel.Status:
+			m.reached(msg)
 		case channel.Phase:
-			m.reached(msg.Name)
 			m.screen.say("  · "+m.workflow+": %-18s %5.1f s after the machine's start", msg.Name, msg.Elapsed.Seconds())
 		case channel.End:
 			return msg.Outcome, nil
@@ -85,12 +93,26 @@ func (m *machine) follow(ctx context.Context, vm *launch.VM) (string, error) {
 	}
 }
 
-// reached notes that job code runs.
-func (m *machine) reached(phase string) {
-	if phase == "run" && m.running != nil {
+// reached shows a state that was entered, and notes that job code runs.
+func (m *machine) reached(s channel.Status) {
+	if s.State == m.state {
+		return
+	}
+	m.state = s.State
+	m.screen.say("  · "+m.workflow+": %-18s %5.1f s after the machine's start", s.State, s.Elapsed.Seconds())
+	if s.State == "running" && m.running != nil {
 		close(m.running)
 		m.running = nil
 	}
+}
+
+// newPrefix draws what the names of one machine's runners begin with.
+func newPrefix() (string, error) {
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", err
+	}
+	return "kettle-" + hex.EncodeToString(b[:]), nil
 }
 
 func (m *machine) tail() string {

@@ -22,8 +22,12 @@ import (
 	"github.com/kettle/attest/image/launch"
 )
 
-// runnerVersion is the version that the stand-in for GitHub's runner program claims.
-const runnerVersion = "2.336.0"
+// The version that the stand-in for GitHub's runner program claims, and the day of its release. GitHub lets a version be
+// used for a month: kettled raises an alarm in the demonstration.
+const (
+	runnerVersion  = "2.336.0"
+	runnerReleased = "2026-08-17"
+)
 
 // stage is everything that is made once and used again while nothing of it changes.
 type stage struct {
@@ -86,7 +90,7 @@ func (s *stage) programs(ctx context.Context) error {
 	if err := replace(filepath.Join(s.bin, "runner/bin/Runner.Worker"), listener, 0o755); err != nil {
 		return err
 	}
-	return replace(filepath.Join(s.bin, "runner.json"), []byte(`{"version":"`+runnerVersion+`"}`+"\n"), 0o644)
+	return replace(filepath.Join(s.bin, "runner.json"), []byte(`{"version":"`+runnerVersion+`","released":"`+runnerReleased+`"}`+"\n"), 0o644)
 }
 
 // vendor copies the repository of the demonstration, vendors its dependency through the module proxy, and builds it

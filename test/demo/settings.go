@@ -26,6 +26,7 @@ github:
   issuer: https://{{.Issuer}}
   scope: repo
   target: acme/widget
+  registrar: rest
   runnerGroup: 1
   labels: [attested-cvm]
   hosts:
@@ -43,7 +44,7 @@ policy: policy.yaml
 sink:
   url: https://` + recordsHost + `/records
   roots: [demo-ca.pem]
-timeouts: {register: 60s, idle: 5m, job: 10m}
+timeouts: {register: 60s, listen: 2m, ghost: 60s, idle: 5m, job: 10m, drain: 5m}
 platforms: {allowed: [sim], roots: [simulator.pem]}
 network:
   address: 10.0.2.15/24

@@ -173,7 +173,7 @@ func (r *records) complete(environments int) error {
 	for p := range r.files {
 		count[path.Base(p)]++
 	}
-	for _, name := range []string{"boot.intoto.jsonl", "dispatch.intoto.jsonl", "response-1.intoto.jsonl", "final.intoto.jsonl", "journal.jsonl"} {
+	for _, name := range []string{"boot.intoto.jsonl", "dispatch.intoto.jsonl", "response-1.intoto.jsonl", "final.intoto.jsonl", "journal.jsonl", "diag.tar.zst"} {
 		if count[name] != environments {
 			return fmt.Errorf("%d of %d environments have delivered %s", count[name], environments, name)
 		}

@@ -74,7 +74,7 @@ type request struct {
 
 func parse(args []string, stderr io.Writer) (r request, err error) {
 	c := &r.image
-	var profile string
+	var profile, release string
 	flags := flag.NewFlagSet("build-image", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.BoolVar(&r.kernelOnly, "kernel", false, "only fetch the kernel")
@@ -82,6 +82,7 @@ func parse(args []string, stderr io.Writer) (r request, err error) {
 	flags.StringVar(&c.Output, "output", "", "folder for the image")
 	flags.StringVar(&c.Settings, "settings", "", "folder with config.yaml and the files that it names")
 	flags.StringVar(&c.Runner, "runner", "", "folder of the runner, with bin/Runner.Listener")
+	flags.StringVar(&release, "release", "", `file that names the runner: {"version":"2.336.0","released":"2026-08-17"}`)
 	flags.StringVar(&c.Kettled, "kettled", "", "the static program kettled")
 	flags.StringVar(&c.Action, "action", "", "the static program kettle-action")
 	flags.StringVar(&c.Hook, "hook", "", "started.sh")
@@ -107,6 +108,9 @@ func parse(args []string, stderr io.Writer) (r request, err error) {
 			how = "cached"
 		}
 		fmt.Fprintf(stderr, "  %-9s %-7s %6.1f s\n", s.Name, how, s.Took.Seconds())
+	}
+	if release != "" {
+		c.Extra = append(c.Extra, build.Tree{Source: release, Target: image.ToolsDir + "/runner.json"})
 	}
 	if c.Output != "" {
 		return r, complete(c)

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package soak_test
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/kettle/attest/internal/fakegithub"
+	"github.com/kettle/attest/internal/fakegithub/fault"
+)
+
+func newKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
+
+// plan is what goes wrong for one environment. The zero plan is a good day.
+type plan struct {
+	name     string
+	workflow string        // build.yml, or slow.yml where something has to meet a running job
+	program  string        // faults of the runner program
+	clock    time.Duration // how far the environment's is ahead
+	sink     mood
+	killAt   string // state in which everything in the environment is killed at once
+	drainAt  string
+	cancelAt string // state in which the run is cancelled; "queued" is before there is a runner
+	rule     *fault.Rule
+	world    func(w *world) (mend func()) // something that all environments of the time meet
+}
+
+// plans are all of them.
+func plans() []plan {
+	all := []plan{{name: "good"}, {name: "good and slow", workflow: "slow.yml"}}
+	for _, s := range []string{"boot", "registering", "listening", "claimed", "running", "responding", "finished"} {
+		all = append(all, plan{name: "power cut when " + s, killAt: s, workflow: "slow.yml"})
+	}
+	for _, s := range []string{"registering", "listening", "claimed", "running"} {
+		all = append(all, plan{name: "drained when " + s, drainAt: s, workflow: "slow.yml"})
+	}
+	for _, s := range []string{"queued", "listening", "claimed", "running"} {
+		all = append(all, plan{name: "cancelled when " + s, cancelAt: s, workflow: "slow.yml"})
+	}
+	for _, f := range []string{
+		"ghost", "crash@start", "crash@listening", "crash@offered", "crash@acquired", "crash@running", "crash@finished",
+		"hang@start", "hang@offered", "hang@acquired", "hang@running", "hang@finished,ignore-sigterm", "exit=2@listening", "exit=5@start",
+		"exit=3@running", "exit=9@finished", "daemon@running", "no-hooks",
+	} {
+		all = append(all, plan{name: "runner program: " + f, program: f})
+	}
+	for _, d := range []time.Duration{10 * time.Minute, -10 * time.Minute, 2 * 365 * 24 * time.Hour, -2 * 365 * 24 * time.Hour} {
+		all = append(all, plan{name: "clock " + d.String(), clock: d})
+	}
+	for _, m := range []mood{down, full, lazy, shaking} {
+		all = append(all, plan{name: "sink " + string(m), sink: m})
+	}
+	return append(append(all, requestPlans()...), worldPlans()...)
+}
+
+// requestPlans treat some requests badly, whoever makes them.
+func requestPlans() []plan {
+	acts := map[string]fault.Act{
+		"401": fault.Status(401, nil), "403": fault.Status(403, nil), "404": fault.Status(404, nil), "409": fault.Status(409, nil),
+		"422": fault.Status(422, nil), "429": fault.Status(429, http.Header{"Retry-After": {"1"}}), "500": fault.Status(500, nil),
+		"502": fault.Status(502, nil), "503": fault.Status(503, nil), "504": fault.Status(504, nil),
+		"secondary limit": fault.SecondaryLimit(403, time.Second), "done, then 502": fault.Lost(fault.Status(502, nil)),
+		"done, then reset": fault.Lost(fault.Reset()), "reset": fault.Reset(), "hang": fault.Hang(), "drip": fault.Drip(2 * time.Second),
+		"half": fault.Half(), "wrong JSON": fault.WrongJSON(), "cut JSON": fault.CutJSON(), "page": fault.Page(200), "delay": fault.Delay(3 * time.Second),
+	}
+	places := map[string]fault.Rule{
+		"generate-jitconfig": {Method: "POST", Path: "**/generate-jitconfig"}, "runner": {Method: "GET", Path: "**/actions/runners/*"},
+		"removal": {Method: "DELETE", Path: "**/actions/runners/*"}, "runners": {Method: "GET", Path: "**/actions/runners"},
+		"jobs": {Method: "GET", Path: "**/jobs"}, "run": {Method: "GET", Path: "**/actions/runs/*"},
+		"anything of the API": {Services: []string{"api"}}, "anything of the broker": {Services: []string{"broker"}},
+		"anything of the run service": {Services: []string{"run"}}, "anything of the issuer": {Services: []string{"issuer"}},
+		"anything": {},
+	}
+	var all []plan
+	for what, act := range acts {
+		for where, rule := range places {
+			rule.Act, rule.Times = act, 1+len(what+where)%3
+			all = append(all, plan{name: where + ": " + what, rule: &rule})
+		}
+	}
+	return all
+}
+
+// worldPlans are misfortunes that everybody shares for a while.
+func worldPlans() []plan {
+	misbehave := func(f fakegithub.Faults) func(*world) func() {
+		return func(w *world) func() {
+			_ = w.github.Misbehave(f)
+			return func() { _ = w.github.Misbehave(fakegithub.Faults{}) }
+		}
+	}
+	return []plan{
+		{name: "jobs API lags", world: misbehave(fakegithub.Faults{RunnerLag: 3 * time.Second})},
+		{name: "wrong runner_id", world: misbehave(fakegithub.Faults{JobRunner: func(j fakegithub.Job) (int64, string) { return j.RunnerID + 1, j.RunnerName }})},
+		{name: "one runner_id for all", world: misbehave(fakegithub.Faults{JobRunner: func(fakegithub.Job) (int64, string) { return 7, "another" }})},
+		{name: "acquire refused", world: misbehave(fakegithub.Faults{Acquire: func(fakegithub.Job, fakegithub.Runner) fakegithub.Refusal { return fakegithub.Refusal{Status: 409} }})},
+		{name: "cancelled before pickup", world: misbehave(fakegithub.Faults{Acquire: func(fakegithub.Job, fakegithub.Runner) fakegithub.Refusal {
+			return fakegithub.Refusal{Status: 404, Cancel: true}
+		}})},
+		{name: "version too old", world: misbehave(fakegithub.Faults{MinimumVersion: "99.0.0"})},
+		{name: "update demanded", world: misbehave(fakegithub.Faults{Update: "99.0.0"})},
+		{name: "session conflict", world: misbehave(fakegithub.Faults{SessionConflict: true})},
+		{name: "foreign key", world: misbehave(fakegithub.Faults{ForeignKey: true})},
+		{name: "unknown kid", world: misbehave(fakegithub.Faults{KeyID: "unknown"})},
+		{name: "expired token", world: misbehave(fakegithub.Faults{IDToken: func(c map[string]any) { c["exp"] = 1 }})},
+		{name: "token of the future", world: misbehave(fakegithub.Faults{IDToken: func(c map[string]any) { c["nbf"] = time.Now().Add(time.Hour).Unix() }})},
+		{name: "other issuer", world: misbehave(fakegithub.Faults{IDToken: func(c map[string]any) { c["iss"] = "https://elsewhere.example" }})},
+		{name: "check_run_id of a wrong type", world: misbehave(fakegithub.Faults{IDToken: func(c map[string]any) { c["check_run_id"] = true }})},
+		{name: "skewed GitHub", world: misbehave(fakegithub.Faults{Skew: 10 * time.Minute})},
+		{name: "keys rotated", world: func(w *world) func() { _ = w.github.RotateIssuer(true); return func() {} }},
+		{name: "partition", world: func(w *world) func() {
+			armed, err := w.faults.Partition("api")
+			if err != nil {
+				return func() {}
+			}
+			return armed.Remove
+		}},
+		{name: "TLS expired", world: func(w *world) func() {
+			w.ca.Present(fakegithub.Expired)
+			return func() { w.ca.Present(fakegithub.Sound) }
+		}},
+		{name: "TLS of another", world: func(w *world) func() {
+			w.ca.Present(fakegithub.UnknownAuthority)
+			return func() { w.ca.Present(fakegithub.Sound) }
+		}},
+	}
+}
+
+// draw chooses what goes wrong for the n-th environment: for one in four nothing does.
+func draw(r *mathrand.Rand, all []plan) plan {
+	p := all[0]
+	if r.IntN(4) > 0 {
+		p = all[r.IntN(len(all))]
+	}
+	if p.workflow == "" {
+		p.workflow = "build.yml"
+	}
+	return p
+}
+
+func (p plan) String() string { return fmt.Sprintf("%q", p.name) }

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package soak_test
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/tls"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/kettle/attest/attest/token"
+	"github.com/kettle/attest/internal/fakegithub"
+	"github.com/kettle/attest/internal/fakegithub/fault"
+	"github.com/kettle/attest/internal/secret"
+	"github.com/kettle/attest/runner/github"
+	"github.com/kettle/attest/runner/job/pinned"
+)
+
+const operatorToken = "ghp_soak" //nolint:gosec // a stand-in's.
+
+const workflow = `on: workflow_dispatch
+permissions: {id-token: write, contents: read}
+jobs:
+  build:
+    runs-on: attested-cvm
+    steps:
+      - run: echo "$GITHUB_RUN_ID $RUNNER_NAME" > out.txt
+      - run: INPUT_SUBJECT_PATH=out.txt INPUT_GITHUB_ATTESTATION=false INPUT_SHOW_SUMMARY=false $ATTEST
+`
+
+const slow = `on: workflow_dispatch
+permissions: {id-token: write, contents: read}
+jobs:
+  build:
+    runs-on: attested-cvm
+    steps:
+      - run: sleep 3
+      - run: echo "$GITHUB_RUN_ID $RUNNER_NAME" > out.txt
+      - run: INPUT_SUBJECT_PATH=out.txt INPUT_GITHUB_ATTESTATION=false INPUT_SHOW_SUMMARY=false $ATTEST
+`
+
+// world is what stands outside all environments.
+type world struct {
+	github  *fakegithub.Server
+	faults  *fault.Handler
+	ca      *fakegithub.Authority
+	url     string // of the API
+	server  string
+	host    string
+	records *records
+	sinkURL string
+	client  *github.Client
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	listener, host := loopback(t)
+	w := &world{url: "https://" + host, server: "https://" + host + "/_server", host: host, records: &records{files: map[string]map[string][]byte{}, moods: map[string]mood{}}}
+	key := keys()
+	var err error
+	if w.ca, err = fakegithub.NewAuthority([]string{"localhost"}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	w.github, err = fakegithub.New(fakegithub.Config{
+		Base: w.url, Operator: fakegithub.Operator{Login: "acme", ID: 2, Token: secret.New(operatorToken)}, NewKey: key,
+		Poll: 2 * time.Second, Offer: 5 * time.Second, Lock: 30 * time.Second, Keep: 500,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = w.github.AddRepository(fakegithub.Repository{
+		Owner: "acme", Name: "widget", ID: 1, OwnerID: 2, Refs: []string{"refs/heads/main"}, FS: fstest.MapFS{
+			".github/workflows/build.yml": {Data: []byte(workflow)}, ".github/workflows/slow.yml": {Data: []byte(slow)},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.faults = fault.New(w.github, nil)
+	w.github.ServeWith(listener, w.ca, w.faults)
+	sinkListener, sinkHost := loopback(t)
+	w.sinkURL = "https://" + sinkHost
+	server := &http.Server{Handler: w.records, ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(tls.NewListener(sinkListener, w.ca.TLS())) }()
+	w.client, err = github.New(github.Config{
+		URL: w.server, APIURL: w.url, Scope: github.Repo, Target: "acme/widget", RunnerGroup: 1, Labels: []string{"attested-cvm"},
+		Hosts: pinned.Hosts{host}, Credential: github.Credential{Token: secret.New(operatorToken)}, Roots: w.ca.Pool(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		w.client.Close()
+		w.faults.Close()
+		_ = w.github.Close(context.WithoutCancel(t.Context()))
+		_ = server.Close()
+	})
+	return w
+}
+
+func loopback(t *testing.T) (l net.Listener, host string) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, "localhost:" + port
+}
+
+// keys lends the same few RSA keys, which are slow to make.
+func keys() func() (*rsa.PrivateKey, error) {
+	var mu sync.Mutex
+	var made []*rsa.PrivateKey
+	n := 0
+	return func() (*rsa.PrivateKey, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(made) < 4 {
+			k, err := newKey()
+			if err != nil {
+				return nil, err
+			}
+			made = append(made, k)
+		}
+		n++
+		return made[n%len(made)], nil
+	}
+}
+
+// trust is the verifier's copy of the issuer's keys.
+func (w *world) trust(t *testing.T) *token.Trust {
+	t.Helper()
+	jwks, err := json.Marshal(w.github.JWKS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := time.Now().UTC().Truncate(24 * time.Hour)
+	text, err := json.Marshal(map[string]any{
+		"schema": token.Schema, "asOf": day, "issuers": []any{map[string]any{
+			"issuer": w.github.Issuer(), "server": w.server, "from": day.AddDate(0, 0, -1), "until": day.AddDate(0, 0, 2), "jwks": json.RawMessage(jwks),
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := token.ParseTrust(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// mood is how the sink treats one environment.
+type mood string
+
+const (
+	down    mood = "down"
+	full    mood = "full"
+	lazy    mood = "slow"
+	shaking mood = "shaking" // fails now and then
+)
+
+// records is a create-only store with moods.
+type records struct {
+	mu    sync.Mutex
+	files map[string]map[string][]byte // number of the environment → file → content
+	moods map[string]mood
+	puts  int
+}
+
+func (r *records) set(n string, m mood) { r.mu.Lock(); defer r.mu.Unlock(); r.moods[n] = m }
+
+// ServeHTTP implements [http.Handler] for /N/ENVIRONMENT/FILE.
+func (r *records) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	n, _, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/"), "/")
+	r.mu.Lock()
+	r.puts++
+	m, turn := r.moods[n], r.puts
+	r.mu.Unlock()
+	data, err := io.ReadAll(io.LimitReader(req.Body, 64<<20))
+	switch {
+	case err != nil || req.Method != http.MethodPut:
+		http.Error(w, "PUT a file", http.StatusBadRequest)
+		return
+	case m == down, m == shaking && turn%2 == 0:
+		http.Error(w, "down", http.StatusServiceUnavailable)
+		return
+	case m == full:
+		http.Error(w, "full", http.StatusInsufficientStorage)
+		return
+	case m == lazy:
+		time.Sleep(300 * time.Millisecond)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.files[n] == nil {
+		r.files[n] = map[string][]byte{}
+	}
+	name := path.Base(req.URL.Path)
+	if have, ok := r.files[n][name]; ok && string(have) != string(data) {
+		w.WriteHeader(http.StatusConflict)
+		return
+	}
+	r.files[n][name] = data
+	w.WriteHeader(http.StatusCreated)
+}
+
+// take gives the record of an environment and forgets it.
+func (r *records) take(n string) map[string][]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	files := r.files[n]
+	delete(r.files, n)
+	return files
+}
