@@ -55,6 +55,17 @@ need_packages() {
     die 1 "apt-get could not install: ${missing[*]}. Run that command by hand to see why."
 }
 
+# need_command COMMAND PACKAGE : installs PACKAGE where there is no COMMAND.
+need_command() {
+  command -v "$1" >/dev/null 2>&1 && return 0
+  say "Installing $2"
+  if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update; then
+    die 6 "there is no $1, and apt-get could not look for $2. Install it by hand."
+  fi
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$2" >/dev/null ||
+    die 6 "there is no $1, and apt-get could not install $2. Install it by hand."
+}
+
 # need_go : demands a go command at least as new as the go line of go.mod. GOTOOLCHAIN may fetch it.
 need_go() {
   local want have

@@ -75,7 +75,7 @@ func compose(ctx context.Context, env *boot.Environment, m *measured, given admi
 	if err != nil {
 		return nil, err
 	}
-	e.age(made)
+	e.age(ctx, made)
 	e.agent = configure(env, m.config, made, given.prefix+"-")
 	return e, e.fill(m)
 }
@@ -104,14 +104,14 @@ func (e *environment) begin(ctx context.Context) (err error) {
 }
 
 // age says when the runner program is about to be too old for GitHub.
-func (e *environment) age(made *software) {
+func (e *environment) age(ctx context.Context, made *software) {
 	age, err := made.runner.Age(time.Now())
 	switch {
 	case err != nil:
-		e.logs.logger().Warn("age of the runner program unknown", slog.Any("error", err))
+		e.logs.logger().WarnContext(ctx, "age of the runner program unknown", slog.Any("error", err))
 		e.alarms = append(e.alarms, runner.Alarm(channel.ClockWrong))
 	case age.Alarm != "":
-		e.logs.logger().Warn(age.Sentence)
+		e.logs.logger().WarnContext(ctx, "age of the runner program", slog.String("warning", age.Sentence))
 		e.alarms = append(e.alarms, runner.Alarm(age.Alarm))
 	}
 }
@@ -130,7 +130,7 @@ func (e *environment) connect(ctx context.Context, m *measured, credential githu
 		return err
 	}
 	for _, w := range e.github.Warnings() {
-		e.logs.logger().Warn(w)
+		e.logs.logger().WarnContext(ctx, "credential", slog.String("warning", w))
 		e.alarms = append(e.alarms, runner.Alarm(channel.PATCredential))
 	}
 	if c.GitHub.Registrar != "scale-set" {
@@ -167,7 +167,7 @@ func (e *environment) enclose(ctx context.Context, root int64, m *measured, name
 	if e.gate, err = newGate(m.config); err != nil {
 		return err
 	}
-	e.sandbox, err = newJail(ctx, m, name, e.door.dir, e.gate, e.logs)
+	e.sandbox, err = newJail(ctx, m, name, e)
 	return err
 }
 

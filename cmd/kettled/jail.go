@@ -30,8 +30,8 @@ type jail struct {
 
 var _ runner.Sandbox = (*jail)(nil)
 
-// newJail prepares a fresh sandbox. Nothing runs in it yet.
-func newJail(ctx context.Context, m *measured, name, doorDir string, g *gate, l *logs) (*jail, error) {
+// newJail prepares a fresh sandbox for an environment that has its door, gate and logs. Nothing runs in it yet.
+func newJail(ctx context.Context, m *measured, name string, e *environment) (*jail, error) {
 	c := m.config
 	scratch, state := filepath.Join(image.ScratchDir, "sandbox"), "/run/kettle-sandbox"
 	for _, dir := range []string{scratch, state} {
@@ -42,18 +42,18 @@ func newJail(ctx context.Context, m *measured, name, doorDir string, g *gate, l 
 	limits := c.Sandbox.Limits
 	box, err := sandbox.Create(ctx, sandbox.Config{
 		ID: name, Runtimes: []string{"/usr/bin/crun", "/usr/sbin/runc"}, Image: "/", Runner: image.ToolsDir + "/runner",
-		Init: sandbox.Init(c.Sandbox.Init), Scratch: scratch, State: state, Door: doorDir, CgroupRoot: "/sys/fs/cgroup",
+		Init: sandbox.Init(c.Sandbox.Init), Scratch: scratch, State: state, Door: e.door.dir, CgroupRoot: "/sys/fs/cgroup",
 		Profile: sandbox.Profile(c.Sandbox.Profile),
 		Limits: sandbox.Limits{
 			Memory: limits.MemoryMiB << 20, Processes: limits.Processes, Files: 1 << 16, CPUs: int64(limits.CPUs * 1000),
 			IO: sandbox.IO{Device: image.ScratchDevice, Read: limits.IOMiBps << 20, Write: limits.IOMiBps << 20},
 		},
-		Resolver: egress.Resolver(), Authorities: m.github, Output: l.console,
+		Resolver: egress.Resolver(), Authorities: m.github, Output: e.logs.console,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &jail{box: box, gate: g, logs: l, exited: make(chan int, 1)}, nil
+	return &jail{box: box, gate: e.gate, logs: e.logs, exited: make(chan int, 1)}, nil
 }
 
 // home is the runner's home, from outside.

@@ -80,7 +80,7 @@ func (r *report) rest(ctx context.Context, status func() runner.Status) error {
 	for {
 		select {
 		case line := <-r.lines:
-			if r.guest.Send(ctx, line) != nil {
+			if gone(r.line(ctx, line)) {
 				return nil
 			}
 		default:

@@ -22,12 +22,12 @@ func admitted(t *testing.T) (*channel.Guest, *channel.Launcher, io.Closer) {
 	inside, outside := net.Pipe()
 	t.Cleanup(func() { _ = inside.Close(); _ = outside.Close() })
 	g, l := channel.NewGuest(inside), channel.NewLauncher(outside)
-	go func() { _ = g.Send(context.Background(), channel.Hello{Program: "kettled"}) }()
+	go func() { _ = g.Send(t.Context(), channel.Hello{Program: "kettled"}) }()
 	if _, err := l.Next(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		_ = l.Admit(context.Background(), channel.Admission{Credential: secret.New("ghs_x"), Prefix: "kettle-0011223344556677"})
+		_ = l.Admit(t.Context(), channel.Admission{Credential: secret.New("ghs_x"), Prefix: "kettle-0011223344556677"})
 	}()
 	got, err := (&launcher{guest: g}).admission(t.Context())
 	if err != nil || got.prefix != "kettle-0011223344556677" || got.credential.Token.Reveal() != "ghs_x" {

@@ -48,11 +48,11 @@ type Config struct {
 
 // GitHub says where the runner registers and which hosts it may talk to.
 type GitHub struct {
-	URL         string   `yaml:"url"`    // https://github.com
-	APIURL      string   `yaml:"apiUrl"` // https://api.github.com
-	Issuer      string   `yaml:"issuer"` // of the OIDC tokens
-	Scope       string   `yaml:"scope"`  // repo, org or enterprise
-	Target      string   `yaml:"target"` // owner/repository, organisation or enterprise
+	URL         string   `yaml:"url"`              // https://github.com
+	APIURL      string   `yaml:"apiUrl"`           // https://api.github.com
+	Issuer      string   `yaml:"issuer"`           // of the OIDC tokens
+	Scope       string   `yaml:"scope"`            // repo, org or enterprise
+	Target      string   `yaml:"target"`           // owner/repository, organisation or enterprise
 	Owners      []string `yaml:"owners,omitempty"` // of an enterprise: the accounts whose jobs are taken
 	Registrar   string   `yaml:"registrar"`        // rest: one runner by the REST API; scale-set: in a scale set of this machine's own
 	RunnerGroup int64    `yaml:"runnerGroup"`

@@ -17,8 +17,11 @@ import (
 // patience is how long an attack waits for an answer that must not come.
 const patience = 200 * time.Millisecond
 
-func dials(address string) error {
-	conn, err := net.DialTimeout("tcp", address, patience)
+// answered is how long one waits for an answer that must come.
+const answered = 10 * time.Second
+
+func dials(address string, within time.Duration) error {
+	conn, err := net.DialTimeout("tcp", address, within)
 	if err == nil {
 		_ = conn.Close()
 	}
@@ -37,7 +40,7 @@ func readdress(r *report) {
 	r.must(netlink.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: router, HardwareAddr: hardware(1)}))
 	r.must(netlink.RouteReplace(&netlink.Route{Gw: router}))
 	for _, target := range r.targets {
-		if dials(target) == nil {
+		if dials(target, patience) == nil {
 			r.gained("an answer from %s at another address", target)
 		}
 	}
@@ -46,7 +49,7 @@ func readdress(r *report) {
 	r.must(netlink.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: Address().AsSlice(), HardwareAddr: hardware(1)}))
 	r.must(netlink.RouteReplace(&netlink.Route{Gw: Address().AsSlice()}))
 	for _, target := range r.targets {
-		if err := dials(target); err != nil {
+		if err := dials(target, answered); err != nil {
 			r.broken("%s: %v", target, err)
 		}
 	}
@@ -148,7 +151,7 @@ func version6(r *report) {
 	w, err := openWire()
 	r.must(err)
 	for _, a := range []string{"[fd00::1]:443", "[2001:db8::1]:443", "[fe80::64ff:fe60:1%" + Inside + "]:443", "[fe80::64ff:fe60:1%" + Inside + "]:53"} {
-		if dials(a) == nil {
+		if dials(a, patience) == nil {
 			r.gained("a connection to %s", a)
 		}
 		if w.hears() {
