@@ -11,7 +11,6 @@ import (
 
 	"github.com/kettle/attest/cmd/internal/cli"
 	"github.com/kettle/attest/internal/secret"
-	"github.com/kettle/attest/internal/strict"
 	"github.com/kettle/attest/runner/github"
 )
 
@@ -25,7 +24,7 @@ func readCredential(path string) (secret.String, github.Credential, error) {
 	if err != nil {
 		return secret.String{}, github.Credential{}, cli.Usagef("--credential: %w", err)
 	}
-	credential, err := parseCredential(text)
+	credential, err := github.ParseCredential(text)
 	if err != nil {
 		return secret.String{}, github.Credential{}, cli.Usagef("--credential: %w", err)
 	}
@@ -57,25 +56,4 @@ func readPrivate(path string) (secret.String, error) {
 		return secret.String{}, fmt.Errorf("%s has more than %d bytes", path, maxCredential)
 	}
 	return secret.New(strings.TrimSpace(string(data))), nil
-}
-
-// parseCredential reads a token, or a GitHub App as JSON.
-func parseCredential(text secret.String) (github.Credential, error) {
-	if !strings.HasPrefix(text.Reveal(), "{") {
-		if text.Empty() || strings.ContainsFunc(text.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return github.Credential{}, errors.New("the file holds neither a token, on one line, nor a GitHub App as JSON")
-		}
-		return github.Credential{Token: text}, nil
-	}
-	var app struct {
-		AppID          int64  `json:"appId"`
-		InstallationID int64  `json:"installationId"`
-		PrivateKey     string `json:"privateKey"`
-	}
-	if err := strict.Decode([]byte(text.Reveal()), &app); err != nil || app.AppID <= 0 || app.InstallationID <= 0 || app.PrivateKey == "" {
-		return github.Credential{}, errors.New("a GitHub App needs exactly appId, installationId and privateKey (PEM)")
-	}
-	return github.Credential{App: &github.App{
-		ID: app.AppID, InstallationID: app.InstallationID, PrivateKey: secret.New(app.PrivateKey),
-	}}, nil
 }

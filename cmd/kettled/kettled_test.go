@@ -16,7 +16,6 @@ import (
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/sim"
 	"github.com/kettle/attest/attest/snp"
-	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/config"
 	"github.com/kettle/attest/runner/sandbox"
@@ -122,28 +121,6 @@ func TestAppraiser(t *testing.T) {
 	}
 	if _, err := (appraiser{roots: amd, allowed: []string{"sim", "snp"}}).Appraise(q, time.Now()); !errors.Is(err, refusal.ErrNotVerified) {
 		t.Errorf("a simulator's quote under AMD's roots: %v", err)
-	}
-}
-
-func TestParseCredential(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct {
-		text string
-		app  bool
-		ok   bool
-	}{
-		"token": {text: "ghp_x", ok: true}, "app": {text: `{"appId":1,"installationId":2,"privateKey":"pem"}`, app: true, ok: true},
-		"empty": {}, "unknown key": {text: `{"appId":1,"installationId":2,"privateKey":"pem","x":1}`},
-		"key twice": {text: `{"appId":1,"appId":3,"installationId":2,"privateKey":"pem"}`}, "no key": {text: `{"appId":1,"installationId":2}`},
-		"no installation": {text: `{"appId":1,"privateKey":"pem"}`}, "cut": {text: `{"appId":1`},
-	} {
-		c, err := parseCredential(secret.New(tc.text))
-		if (err == nil) != tc.ok || (c.App != nil) != tc.app || tc.ok && !tc.app && c.Token.Reveal() != tc.text {
-			t.Errorf("%s: %v, %v", name, c.App, err)
-		}
-		if err != nil && strings.Contains(err.Error(), "pem") {
-			t.Errorf("%s: the error shows the credential: %v", name, err)
-		}
 	}
 }
 

@@ -6,12 +6,10 @@ import (
 	"context"
 	"errors"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/internal/secret"
-	"github.com/kettle/attest/internal/strict"
 	"github.com/kettle/attest/runner/boot"
 	"github.com/kettle/attest/runner/channel"
 	"github.com/kettle/attest/runner/github"
@@ -101,7 +99,7 @@ func (l *launcher) admission(ctx context.Context) (admission, error) {
 	if err != nil {
 		return admission{}, err
 	}
-	credential, err := parseCredential(given.Credential)
+	credential, err := github.ParseCredential(given.Credential)
 	return admission{credential: credential, prefix: given.Prefix, secret: given.Credential}, err
 }
 
@@ -116,24 +114,3 @@ func (l *launcher) end(ctx context.Context, outcome string) {
 
 // mostOutcome keeps an outcome within what the channel carries, in bytes.
 const mostOutcome = 900
-
-// parseCredential reads what the launcher sent.
-func parseCredential(text secret.String) (github.Credential, error) {
-	if text.Empty() {
-		return github.Credential{}, errors.New("the launcher's credential is empty")
-	}
-	if !strings.HasPrefix(text.Reveal(), "{") {
-		return github.Credential{Token: text}, nil
-	}
-	var app struct {
-		AppID          int64  `json:"appId"`
-		InstallationID int64  `json:"installationId"`
-		PrivateKey     string `json:"privateKey"`
-	}
-	if err := strict.Decode([]byte(text.Reveal()), &app); err != nil || app.AppID <= 0 || app.InstallationID <= 0 || app.PrivateKey == "" {
-		return github.Credential{}, errors.New("the launcher's credential is neither a token nor a GitHub App")
-	}
-	return github.Credential{App: &github.App{
-		ID: app.AppID, InstallationID: app.InstallationID, PrivateKey: secret.New(app.PrivateKey),
-	}}, nil
-}

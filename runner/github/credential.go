@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/kettle/attest/internal/secret"
+	"github.com/kettle/attest/internal/strict"
 )
 
 // App is a GitHub App's installation. It is the credential to prefer: it belongs to no person, is limited to what it is
@@ -134,4 +135,24 @@ func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	return resp, err
+}
+
+// ParseCredential reads a token, or a GitHub App as JSON: {"appId":1,"installationId":2,"privateKey":"PEM"}. The error repeats
+// nothing of it.
+func ParseCredential(text secret.String) (Credential, error) {
+	if !strings.HasPrefix(text.Reveal(), "{") {
+		if text.Empty() || strings.ContainsFunc(text.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return Credential{}, errors.New("the credential is neither a token, on one line, nor a GitHub App as JSON")
+		}
+		return Credential{Token: text}, nil
+	}
+	var app struct {
+		AppID          int64  `json:"appId"`
+		InstallationID int64  `json:"installationId"`
+		PrivateKey     string `json:"privateKey"`
+	}
+	if err := strict.Decode([]byte(text.Reveal()), &app); err != nil || app.AppID <= 0 || app.InstallationID <= 0 || app.PrivateKey == "" {
+		return Credential{}, errors.New("a GitHub App needs exactly appId, installationId and privateKey (PEM)")
+	}
+	return Credential{App: &App{ID: app.AppID, InstallationID: app.InstallationID, PrivateKey: secret.New(app.PrivateKey)}}, nil
 }

@@ -347,3 +347,25 @@ func TestWire(t *testing.T) {
 		t.Error("asked a host that is not pinned")
 	}
 }
+
+func TestParseCredential(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		text string
+		app  bool
+		ok   bool
+	}{
+		"token": {text: "ghp_x", ok: true}, "app": {text: `{"appId":1,"installationId":2,"privateKey":"pem"}`, app: true, ok: true},
+		"empty": {}, "unknown key": {text: `{"appId":1,"installationId":2,"privateKey":"pem","x":1}`},
+		"key twice": {text: `{"appId":1,"appId":3,"installationId":2,"privateKey":"pem"}`}, "no key": {text: `{"appId":1,"installationId":2}`},
+		"two lines": {text: "ghp_x\nghp_pem"}, "no installation": {text: `{"appId":1,"privateKey":"pem"}`}, "cut": {text: `{"appId":1`},
+	} {
+		c, err := ParseCredential(secret.New(tc.text))
+		if (err == nil) != tc.ok || (c.App != nil) != tc.app || tc.ok && !tc.app && c.Token.Reveal() != tc.text {
+			t.Errorf("%s: %v, %v", name, c.App, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "pem") {
+			t.Errorf("%s: the error shows the credential: %v", name, err)
+		}
+	}
+}

@@ -32,19 +32,20 @@ import (
 
 // settings are what an environment is started with.
 type settings struct {
-	Dir      string // its own
-	Server   string // URL
-	API      string // URL
-	Host     string // of both, with port
-	Issuer   string
-	Sink     string
-	Roots    string // PEM
-	Listener string // program
-	Action   string // program
-	Policy   string
-	Faults   string        // of the runner program
-	Clock    time.Duration // how far this environment's clock is ahead
-	Times    times
+	Dir       string // its own
+	Server    string // URL
+	API       string // URL
+	Host      string // of both, with port
+	Issuer    string
+	Sink      string
+	Simulator string // folder of the simulated processor's root
+	Roots     string // PEM
+	Listener  string // program
+	Action    string // program
+	Policy    string
+	Faults    string        // of the runner program
+	Clock     time.Duration // how far this environment's clock is ahead
+	Times     times
 }
 
 // times are the timeouts of a soak: short, since what they wait for is near.
@@ -99,7 +100,7 @@ func live(ctx context.Context, s settings, guest *channel.Guest, given channel.A
 	if err != nil {
 		return err
 	}
-	chip, err := newChip(filepath.Join(s.Dir, "simulator.pem"))
+	chip, err := newChip(s.Simulator)
 	if err != nil {
 		return err
 	}

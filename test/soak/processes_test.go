@@ -145,16 +145,15 @@ func (o output) Hash(context.Context) ([]statement.Subject, error) {
 	return []statement.Subject{{Name: o.name, Digest: statement.SHA256(sha256.Sum256(o.data))}}, nil
 }
 
-// chip is a simulated secure processor under a root of its own.
+// chip is a simulated secure processor of its own, under the soak's root.
 type chip struct {
 	processor *sim.Processor
 	leaf      []byte
 	roots     []snp.Root
 }
 
-// newChip makes one and writes its root down.
-func newChip(rootFile string) (*chip, error) {
-	authority, err := sim.NewAuthority(time.Now())
+func newChip(authorityDir string) (*chip, error) {
+	authority, err := sim.LoadAuthority(authorityDir)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +167,7 @@ func newChip(rootFile string) (*chip, error) {
 	if c.roots, err = snp.ParseRoots(authority.RootsPEM()); err != nil {
 		return nil, err
 	}
-	return c, os.WriteFile(rootFile, authority.RootsPEM(), 0o600)
+	return c, nil
 }
 
 func (c *chip) Quote(_ context.Context, rd [64]byte) (runner.Quote, error) {

@@ -29,6 +29,7 @@ import (
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/policy"
+	"github.com/kettle/attest/attest/sim"
 	"github.com/kettle/attest/dispatch"
 	"github.com/kettle/attest/internal/fakegithub"
 	"github.com/kettle/attest/internal/secret"
@@ -71,24 +72,23 @@ artifacts:
 
 // soak is one run of it.
 type soak struct {
-	t        *testing.T
-	world    *world
-	programs programs
-	reaper   *dispatch.Reaper
-	state    string
-	plans    []plan
-	shared   sync.Mutex // held by what everybody meets: one such thing at a time
+	t         *testing.T
+	world     *world
+	programs  programs
+	reaper    *dispatch.Reaper
+	state     string
+	simulator *sim.Authority
+	chips     string // its folder
+	plans     []plan
+	shared    sync.Mutex // held by what everybody meets: one such thing at a time
 
 	mu      sync.Mutex
 	ends    map[string]int             // state → environments; mu
 	hows    map[dispatch.How]int       // mu
 	spans   map[string][]time.Duration // mu
 	prefix  map[string]bool            // every environment's; mu
-	bundles map[string]delivered       // prefix → what it attested; mu
+	bundles map[string][]byte          // prefix → what it attested; mu
 }
-
-// delivered is what one environment attested, and its root.
-type delivered struct{ bundle, root []byte }
 
 // TestSoak runs the environments and looks at what is left: no runner at GitHub, no job taken twice, no environment used
 // again, nothing accepted that was not attested, no growth.
@@ -136,11 +136,19 @@ func newSoak(t *testing.T) *soak {
 		Hello: time.Minute, Silence: 3 * time.Minute, PowerOff: 20 * time.Second, Settle: 200 * time.Millisecond,
 		Patience: 3 * time.Minute, Busy: 2 * time.Minute,
 	}
+	authority, err := sim.NewAuthority(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	chips := t.TempDir()
+	if err := authority.Save(chips); err != nil {
+		t.Fatal(err)
+	}
 	return &soak{
-		t: t, world: w, programs: build(t), state: t.TempDir(), plans: plans(),
+		simulator: authority, chips: chips, t: t, world: w, programs: build(t), state: t.TempDir(), plans: plans(),
 		reaper: &dispatch.Reaper{Registry: w.client, Target: target, Limits: limits},
 		ends:   map[string]int{}, hows: map[dispatch.How]int{}, spans: map[string][]time.Duration{}, prefix: map[string]bool{},
-		bundles: map[string]delivered{},
+		bundles: map[string][]byte{},
 	}
 }
 
@@ -254,7 +262,7 @@ func (m *machine) Kill()                 { _ = m.cmd.Process.Kill() }
 
 func (s *soak) start(j turn, dir string) (*machine, error) {
 	text, err := json.Marshal(settings{
-		Dir: dir, Server: s.world.server, API: s.world.url, Host: s.world.host, Issuer: s.world.github.Issuer(), Sink: s.world.sinkURL + "/" + strconv.Itoa(j.n),
+		Dir: dir, Server: s.world.server, API: s.world.url, Host: s.world.host, Issuer: s.world.github.Issuer(), Sink: s.world.sinkURL + "/" + strconv.Itoa(j.n), Simulator: s.chips,
 		Roots: string(s.world.ca.PEM()), Listener: s.programs.listener, Action: s.programs.action, Policy: fmt.Sprintf(jobsPolicy, s.world.server),
 		Faults: j.plan.program, Clock: j.plan.clock, Times: times{
 			Register: 20 * time.Second, Listen: 12 * time.Second, Ghost: 5 * time.Second, Idle: 15 * time.Second, Dispatch: 10 * time.Second,
@@ -304,7 +312,6 @@ func (s *soak) note(j turn, prefix, dir string, record *dispatch.Record) {
 			s.t.Errorf("environment %d, %s: its journal: %v", j.n, j.plan, err)
 		}
 	}
-	root, _ := os.ReadFile(filepath.Join(dir, "simulator.pem"))
 	files := s.world.records.take(strconv.Itoa(j.n))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -323,7 +330,7 @@ func (s *soak) note(j turn, prefix, dir string, record *dispatch.Record) {
 	s.span("T0", entries, runner.Claimed, runner.Running)
 	s.span("teardown", entries, runner.Finished, runner.Removed)
 	if b := files["response-1.intoto.jsonl"]; b != nil {
-		s.bundles[prefix] = delivered{b, root}
+		s.bundles[prefix] = b
 	}
 	if testing.Verbose() {
 		log, _ := os.ReadFile(filepath.Join(dir, "log"))
@@ -423,12 +430,12 @@ func (s *soak) check() {
 func (s *soak) count(what string) { s.mu.Lock(); defer s.mu.Unlock(); s.ends[what]++ }
 
 // verify asks the real verifier whether this run on this runner made the file that its workflow makes.
-func (s *soak) verify(rules *policy.Policy, d delivered, run int64, runnerName string) error {
-	file, err := bundle.ReadFile(bytes.NewReader(d.bundle))
+func (s *soak) verify(rules *policy.Policy, d []byte, run int64, runnerName string) error {
+	file, err := bundle.ReadFile(bytes.NewReader(d))
 	if err != nil {
 		return err
 	}
-	roots, err := attest.Roots(d.root)
+	roots, err := attest.Roots(s.simulator.RootsPEM())
 	if err != nil {
 		return err
 	}
