@@ -78,7 +78,7 @@ func TestRefused(t *testing.T) {
 		"unknown key below":         {"  scope: repo", "  scope: repo\n  token: x", "token"},
 		"key in other case":         {"policy:", "Policy:", "Policy"},
 		"key twice":                 {"policy: policy.yaml", "policy: policy.yaml\npolicy: other.yaml", "already"},
-		"wrong type":                {"runnerGroup: 1", "runnerGroup: one", "line 8"},
+		"wrong type":                {"runnerGroup: 1", "runnerGroup: one", "line 9"},
 		"two documents":             {"schema:", "schema: kettle.config/v1\n---\nschema:", "document"},
 		"second document":           {"10.0.2.3]\n", "10.0.2.3]\n---\n{}\n", "document"},
 		"broken tail":               {"10.0.2.3]\n", "10.0.2.3]\n...\n}\n", "document"},

@@ -126,11 +126,11 @@ func TestAttackTwoClaims(t *testing.T) {
 		"second has the id":    {Status: "in_progress", RunnerID: 42},
 		"second has completed": {Status: "completed", RunnerID: 42, RunnerName: "host-1-2"},
 	} {
+		second.ID = 41000000009
 		for order, reverse := range map[string]bool{"": false, ", the other way round": true} {
 			t.Run(name+order, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t)
-				second.ID = 41000000009
 				w.jobs = [][]WorkflowJob{{ours, second}}
 				if reverse {
 					w.jobs = [][]WorkflowJob{{second, ours}}

@@ -33,6 +33,7 @@ import (
 // settings are what an environment is started with.
 type settings struct {
 	Dir       string // its own
+	Label     string // of its runner
 	Server    string // URL
 	API       string // URL
 	Host      string // of both, with port
@@ -43,7 +44,9 @@ type settings struct {
 	Listener  string // program
 	Action    string // program
 	Policy    string
-	Faults    string        // of the runner program
+	Faults    string // of the runner program
+	StayAt    string // state that it stays in for a while
+	Stay      time.Duration
 	Clock     time.Duration // how far this environment's clock is ahead
 	Times     times
 }
@@ -85,7 +88,7 @@ func live(ctx context.Context, s settings, guest *channel.Guest, given channel.A
 	now := func() time.Time { return time.Now().Add(s.Clock) }
 	hosts := pinned.Hosts{s.Host}
 	client, err := github.New(github.Config{
-		URL: s.Server, APIURL: s.API, Scope: github.Repo, Target: "acme/widget", RunnerGroup: 1, Labels: []string{"attested-cvm"},
+		URL: s.Server, APIURL: s.API, Scope: github.Repo, Target: "acme/widget", RunnerGroup: 1, Labels: []string{s.Label},
 		Hosts: hosts, Credential: github.Credential{Token: given.Credential}, Roots: pool,
 	})
 	if err != nil {
@@ -127,12 +130,21 @@ func live(ctx context.Context, s settings, guest *channel.Guest, given channel.A
 	}, runner.Ports{
 		Device: chip, Appraiser: chip, Registrar: client, Sandbox: group, Identifier: identifier, Policy: judge{rules}, Gate: open{}, Keeper: group,
 		Sink: store, Logs: packer{}, Journal: journal, Now: now, Log: log,
-		Watch: func(e runner.Entry, line []byte) { entries <- channel.Journal{Seq: int64(e.Seq), Line: string(line)} },
+		Watch: func(e runner.Entry, line []byte) { s.watch(e, line, entries) },
 	})
 	if err != nil {
 		return err
 	}
 	return serve(ctx, s, guest, agent, entries)
+}
+
+// watch tells the launcher, and stays in the state that something is to happen in until it had the time to.
+func (s settings) watch(e runner.Entry, line []byte, entries chan<- channel.Message) {
+	entries <- channel.Journal{Seq: int64(e.Seq), Line: string(line)}
+	entries <- channel.Status{State: string(e.State)}
+	if string(e.State) == s.StayAt && e.Runner == nil {
+		time.Sleep(s.Stay)
+	}
 }
 
 func newIdentifier(s settings, client *github.Client, pool *x509.CertPool, now func() time.Time) (runner.Identifier, error) {
@@ -170,9 +182,7 @@ func serve(ctx context.Context, s settings, guest *channel.Guest, agent *runner.
 	go func() {
 		defer close(told)
 		for m := range entries {
-			st := agent.Status()
 			_ = guest.Send(context.WithoutCancel(ctx), m)
-			_ = guest.Send(context.WithoutCancel(ctx), channel.Status{State: string(st.State), Runner: channel.Runner{ID: st.RunnerID, Name: st.Runner}})
 		}
 	}()
 	go func() {

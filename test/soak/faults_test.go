@@ -8,6 +8,8 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/kettle/attest/internal/fakegithub"
@@ -19,7 +21,9 @@ func newKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 204
 // plan is what goes wrong for one environment. The zero plan is a good day.
 type plan struct {
 	name     string
-	workflow string        // build.yml, or slow.yml where something has to meet a running job
+	ends     string        // how it must end if nothing else goes wrong: states, or what the launcher sees, any of them
+	slow     bool          // the job leaves time for something to meet it
+	jobless  bool          // there is no job
 	program  string        // faults of the runner program
 	clock    time.Duration // how far the environment's is ahead
 	sink     mood
@@ -30,32 +34,41 @@ type plan struct {
 	world    func(w *world) (mend func()) // something that all environments of the time meet
 }
 
-// plans are all of them.
-func plans() []plan {
-	all := []plan{{name: "good"}, {name: "good and slow", workflow: "slow.yml"}}
+// ownPlans concern one environment alone.
+func ownPlans() []plan {
+	all := []plan{{name: "good", ends: "finished"}, {name: "good and slow", ends: "finished", slow: true}}
 	for _, s := range []string{"boot", "registering", "listening", "claimed", "running", "responding", "finished"} {
-		all = append(all, plan{name: "power cut when " + s, killAt: s, workflow: "slow.yml"})
+		early := s == "boot" || s == "registering" || s == "listening"
+		all = append(all, plan{name: "power cut when " + s, ends: "died", killAt: s, slow: true, jobless: early})
 	}
-	for _, s := range []string{"registering", "listening", "claimed", "running"} {
-		all = append(all, plan{name: "drained when " + s, drainAt: s, workflow: "slow.yml"})
-	}
-	for _, s := range []string{"queued", "listening", "claimed", "running"} {
-		all = append(all, plan{name: "cancelled when " + s, cancelAt: s, workflow: "slow.yml"})
-	}
-	for _, f := range []string{
-		"ghost", "crash@start", "crash@listening", "crash@offered", "crash@acquired", "crash@running", "crash@finished",
-		"hang@start", "hang@offered", "hang@acquired", "hang@running", "hang@finished,ignore-sigterm", "exit=2@listening", "exit=5@start",
-		"exit=3@running", "exit=9@finished", "daemon@running", "no-hooks",
+	for state, ends := range map[string]string{
+		"registering": "idle-expired", "listening": "idle-expired", "claimed": "finished", "running": "finished",
 	} {
-		all = append(all, plan{name: "runner program: " + f, program: f})
+		all = append(all, plan{name: "drained when " + state, ends: ends, drainAt: state, slow: true, jobless: ends == "idle-expired"})
 	}
-	for _, d := range []time.Duration{10 * time.Minute, -10 * time.Minute, 2 * 365 * 24 * time.Hour, -2 * 365 * 24 * time.Hour} {
-		all = append(all, plan{name: "clock " + d.String(), clock: d})
+	for state, ends := range map[string]string{
+		"queued": "idle-expired", "claimed": "cancelled failed", "running": "cancelled",
+	} {
+		all = append(all, plan{name: "cancelled when " + state, ends: ends, cancelAt: state, slow: true})
+	}
+	for faults, ends := range map[string]string{
+		"ghost": "ghost failed", "crash@start": "failed", "crash@listening": "failed", "crash@offered": "failed", "crash@acquired": "failed",
+		"crash@running": "failed", "crash@finished": "failed", "hang@start": "failed", "hang@offered": "ghost failed idle-expired",
+		"hang@acquired": "failed", "hang@running": "failed finished", "hang@finished,ignore-sigterm": "failed", "exit=2@listening": "failed",
+		"exit=5@start": "failed", "exit=3@running": "failed", "exit=9@finished": "failed", "daemon@running": "finished", "no-hooks": "ghost failed",
+	} {
+		all = append(all, plan{name: "runner program: " + faults, ends: ends, program: faults})
+	}
+	for d, ends := range map[time.Duration]string{
+		10 * time.Minute: "failed", -10 * time.Minute: "failed", 2 * 365 * 24 * time.Hour: "failed", -2 * 365 * 24 * time.Hour: "failed",
+	} {
+		all = append(all, plan{name: "clock " + d.String(), ends: ends, clock: d})
 	}
 	for _, m := range []mood{down, full, lazy, shaking} {
-		all = append(all, plan{name: "sink " + string(m), sink: m})
+		all = append(all, plan{name: "sink " + string(m), ends: "finished", sink: m})
 	}
-	return append(append(all, requestPlans()...), worldPlans()...)
+	slices.SortFunc(all, func(a, b plan) int { return strings.Compare(a.name, b.name) })
+	return all
 }
 
 // requestPlans treat some requests badly, whoever makes them.
@@ -76,13 +89,14 @@ func requestPlans() []plan {
 		"anything of the run service": {Services: []string{"run"}}, "anything of the issuer": {Services: []string{"issuer"}},
 		"anything": {},
 	}
-	var all []plan
+	all := []plan{}
 	for what, act := range acts {
 		for where, rule := range places {
 			rule.Act, rule.Times = act, 1+len(what+where)%3
 			all = append(all, plan{name: where + ": " + what, rule: &rule})
 		}
 	}
+	slices.SortFunc(all, func(a, b plan) int { return strings.Compare(a.name, b.name) })
 	return all
 }
 
@@ -133,14 +147,18 @@ func worldPlans() []plan {
 
 // draw chooses what goes wrong for the n-th environment: for one in four nothing does.
 func draw(r *mathrand.Rand, all []plan) plan {
-	p := all[0]
-	if r.IntN(4) > 0 {
-		p = all[r.IntN(len(all))]
+	if r.IntN(4) == 0 {
+		return plan{name: "good"}
 	}
-	if p.workflow == "" {
-		p.workflow = "build.yml"
+	return all[r.IntN(len(all))]
+}
+
+// stay is how long an environment waits for what is to meet it.
+func (p plan) stay() time.Duration {
+	if p.killAt != "" {
+		return time.Minute
 	}
-	return p
+	return 400 * time.Millisecond
 }
 
 func (p plan) String() string { return fmt.Sprintf("%q", p.name) }

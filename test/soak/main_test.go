@@ -7,7 +7,7 @@
 // journal; the runner program is the stand-in, in a process group instead of a sandbox. Outside are the stand-in for
 // GitHub, which can misbehave, and the real launcher's side: the channel, the copy of the journal, the reaper.
 //
-// What a VM adds, its boot, sandbox and gate, is not here: scripts/soak --vms runs some jobs in real ones.
+// What a VM adds, its boot, sandbox and gate, is not here: scripts/demo has that. scripts/soak runs a thousand jobs.
 package soak_test
 
 import (

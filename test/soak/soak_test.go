@@ -37,8 +37,8 @@ import (
 )
 
 var (
-	jobs    = flag.Int("soak.jobs", 16, "how many environments, one job each")
-	workers = flag.Int("soak.workers", 8, "how many at a time")
+	jobs    = flag.Int("soak.jobs", 0, "how many environments, one job each, with random faults of all kinds; 0 runs each fault of one environment once")
+	workers = flag.Int("soak.workers", 16, "how many at a time")
 	seed    = flag.Uint64("soak.seed", 1, "of what goes wrong when")
 )
 
@@ -79,7 +79,7 @@ type soak struct {
 	state     string
 	simulator *sim.Authority
 	chips     string // its folder
-	plans     []plan
+	turns     int
 	shared    sync.Mutex // held by what everybody meets: one such thing at a time
 
 	mu      sync.Mutex
@@ -91,13 +91,14 @@ type soak struct {
 }
 
 // TestSoak runs the environments and looks at what is left: no runner at GitHub, no job taken twice, no environment used
-// again, nothing accepted that was not attested, no growth.
+// again, nothing accepted that was not attested, no growth. Where each has its own fault and shares nothing, each must end as
+// it should.
 func TestSoak(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("PID namespaces need root")
 	}
-	s := newSoak(t)
-	random := mathrand.New(mathrand.NewPCG(*seed, *seed)) //nolint:gosec // to be repeated.
+	turns := choose()
+	s := newSoak(t, turns)
 	queue := make(chan turn)
 	var group sync.WaitGroup
 	for range *workers {
@@ -108,11 +109,11 @@ func TestSoak(t *testing.T) {
 		})
 	}
 	var before load
-	for n := range *jobs {
-		if n == *jobs/4 { // everything is warm
+	for _, j := range turns {
+		if j.n == len(turns)/4 { // everything is warm
 			before = measure()
 		}
-		queue <- turn{n, draw(random, s.plans)}
+		queue <- j
 	}
 	close(queue)
 	group.Wait()
@@ -128,9 +129,24 @@ type turn struct {
 	plan plan
 }
 
-func newSoak(t *testing.T) *soak {
+// choose makes the list of environments.
+func choose() (turns []turn) {
+	if *jobs == 0 {
+		for n, p := range ownPlans() {
+			turns = append(turns, turn{n, p})
+		}
+		return turns
+	}
+	random, all := mathrand.New(mathrand.NewPCG(*seed, *seed)), slices.Concat(ownPlans(), requestPlans(), worldPlans()) //nolint:gosec // to be repeated.
+	for n := range *jobs {
+		turns = append(turns, turn{n, draw(random, all)})
+	}
+	return turns
+}
+
+func newSoak(t *testing.T, turns []turn) *soak {
 	t.Helper()
-	w := newWorld(t)
+	w := newWorld(t, turns)
 	target := dispatch.Target{APIURL: w.url, Scope: "repo", Target: "acme/widget"}
 	limits := dispatch.Limits{
 		Hello: time.Minute, Silence: 3 * time.Minute, PowerOff: 20 * time.Second, Settle: 200 * time.Millisecond,
@@ -145,7 +161,7 @@ func newSoak(t *testing.T) *soak {
 		t.Fatal(err)
 	}
 	return &soak{
-		simulator: authority, chips: chips, t: t, world: w, programs: build(t), state: t.TempDir(), plans: plans(),
+		simulator: authority, chips: chips, t: t, world: w, programs: build(t), state: t.TempDir(), turns: len(turns),
 		reaper: &dispatch.Reaper{Registry: w.client, Target: target, Limits: limits},
 		ends:   map[string]int{}, hows: map[dispatch.How]int{}, spans: map[string][]time.Duration{}, prefix: map[string]bool{},
 		bundles: map[string][]byte{},
@@ -161,13 +177,10 @@ func (s *soak) one(j turn) {
 	}
 	defer os.RemoveAll(dir)
 	s.world.records.set(strconv.Itoa(j.n), j.plan.sink)
-	run, err := s.world.github.Dispatch(t.Context(), fakegithub.Dispatch{Owner: "acme", Repo: "widget", Workflow: j.plan.workflow, Ref: "main"})
+	run, err := s.dispatch(j)
 	if err != nil {
 		t.Errorf("dispatching: %v", err)
 		return
-	}
-	if j.plan.cancelAt == "queued" {
-		s.world.github.Cancel(run)
 	}
 	defer s.misfortune(j.plan)()
 	folder, err := dispatch.CreateFolder(filepath.Join(s.state, "launcher"), s.reaper.Target)
@@ -195,6 +208,18 @@ func (s *soak) one(j turn) {
 	_ = folder.Close()
 	<-m.Done()
 	s.note(j, folder.Prefix(), dir, record)
+}
+
+// dispatch starts the workflow of an environment, unless that is to have no job.
+func (s *soak) dispatch(j turn) (*fakegithub.Run, error) {
+	if j.plan.jobless {
+		return nil, nil //nolint:nilnil // that is none.
+	}
+	run, err := s.world.github.Dispatch(s.t.Context(), fakegithub.Dispatch{Owner: "acme", Repo: "widget", Workflow: workflowFile(j.n), Ref: "main"})
+	if err == nil && j.plan.cancelAt == "queued" {
+		s.world.github.Cancel(run)
+	}
+	return run, err
 }
 
 // misfortune lets something happen to everybody for some seconds.
@@ -262,9 +287,9 @@ func (m *machine) Kill()                 { _ = m.cmd.Process.Kill() }
 
 func (s *soak) start(j turn, dir string) (*machine, error) {
 	text, err := json.Marshal(settings{
-		Dir: dir, Server: s.world.server, API: s.world.url, Host: s.world.host, Issuer: s.world.github.Issuer(), Sink: s.world.sinkURL + "/" + strconv.Itoa(j.n), Simulator: s.chips,
+		Dir: dir, Label: label(j.n), Server: s.world.server, API: s.world.url, Host: s.world.host, Issuer: s.world.github.Issuer(), Sink: s.world.sinkURL + "/" + strconv.Itoa(j.n), Simulator: s.chips,
 		Roots: string(s.world.ca.PEM()), Listener: s.programs.listener, Action: s.programs.action, Policy: fmt.Sprintf(jobsPolicy, s.world.server),
-		Faults: j.plan.program, Clock: j.plan.clock, Times: times{
+		Faults: j.plan.program, Clock: j.plan.clock, StayAt: j.plan.killAt + j.plan.drainAt + j.plan.cancelAt, Stay: j.plan.stay(), Times: times{
 			Register: 20 * time.Second, Listen: 12 * time.Second, Ghost: 5 * time.Second, Idle: 15 * time.Second, Dispatch: 10 * time.Second,
 			Job: 25 * time.Second, Drain: 8 * time.Second,
 		},
@@ -326,6 +351,9 @@ func (s *soak) note(j turn, prefix, dir string, record *dispatch.Record) {
 		}
 	}
 	s.ends[end]++
+	if *jobs == 0 && !slices.Contains(strings.Fields(j.plan.ends), end) && (record == nil || !slices.Contains(strings.Fields(j.plan.ends), string(record.How))) {
+		s.t.Errorf("%s: it ended %s, want %s", j.plan, end, j.plan.ends)
+	}
 	s.span("register", entries, runner.Registering, runner.Listening)
 	s.span("T0", entries, runner.Claimed, runner.Running)
 	s.span("teardown", entries, runner.Finished, runner.Removed)
@@ -382,8 +410,8 @@ func (s *soak) check() {
 	if len(books.Greedy) > 0 {
 		t.Errorf("asked for a second job: %+v", books.Greedy)
 	}
-	if len(s.prefix) != *jobs {
-		t.Errorf("%d environments of %d", len(s.prefix), *jobs)
+	if len(s.prefix) != s.turns {
+		t.Errorf("%d environments of %d", len(s.prefix), s.turns)
 	}
 	rules, err := policy.Parse(fmt.Appendf(nil, consumerPolicy, hex.EncodeToString(append([]byte{1}, make([]byte, 47)...)), s.world.server))
 	if err != nil {

@@ -7,10 +7,12 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -27,26 +29,26 @@ import (
 
 const operatorToken = "ghp_soak" //nolint:gosec // a stand-in's.
 
-const workflow = `on: workflow_dispatch
+// workflow is for one environment alone: nobody else has its label. A slow one leaves time for something to meet it.
+func workflow(n int, slow bool) string {
+	pause := ""
+	if slow {
+		pause = "      - run: sleep 3\n"
+	}
+	return fmt.Sprintf(`on: workflow_dispatch
 permissions: {id-token: write, contents: read}
 jobs:
   build:
-    runs-on: attested-cvm
+    runs-on: %s
     steps:
-      - run: echo "$GITHUB_RUN_ID $RUNNER_NAME" > out.txt
+%s      - run: echo "$GITHUB_RUN_ID $RUNNER_NAME" > out.txt
       - run: INPUT_SUBJECT_PATH=out.txt INPUT_GITHUB_ATTESTATION=false INPUT_SHOW_SUMMARY=false $ATTEST
-`
+`, label(n), pause)
+}
 
-const slow = `on: workflow_dispatch
-permissions: {id-token: write, contents: read}
-jobs:
-  build:
-    runs-on: attested-cvm
-    steps:
-      - run: sleep 3
-      - run: echo "$GITHUB_RUN_ID $RUNNER_NAME" > out.txt
-      - run: INPUT_SUBJECT_PATH=out.txt INPUT_GITHUB_ATTESTATION=false INPUT_SHOW_SUMMARY=false $ATTEST
-`
+func label(n int) string { return "soak-" + strconv.Itoa(n) }
+
+func workflowFile(n int) string { return "w" + strconv.Itoa(n) + ".yml" }
 
 // world is what stands outside all environments.
 type world struct {
@@ -61,7 +63,7 @@ type world struct {
 	client  *github.Client
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, turns []turn) *world {
 	t.Helper()
 	listener, host := loopback(t)
 	w := &world{url: "https://" + host, server: "https://" + host + "/_server", host: host, records: &records{files: map[string]map[string][]byte{}, moods: map[string]mood{}}}
@@ -77,11 +79,12 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	files := fstest.MapFS{}
+	for _, turn := range turns {
+		files[".github/workflows/"+workflowFile(turn.n)] = &fstest.MapFile{Data: []byte(workflow(turn.n, turn.plan.slow))}
+	}
 	err = w.github.AddRepository(fakegithub.Repository{
-		Owner: "acme", Name: "widget", ID: 1, OwnerID: 2, Refs: []string{"refs/heads/main"}, FS: fstest.MapFS{
-			".github/workflows/build.yml": {Data: []byte(workflow)}, ".github/workflows/slow.yml": {Data: []byte(slow)},
-		},
-	})
+		Owner: "acme", Name: "widget", ID: 1, OwnerID: 2, Refs: []string{"refs/heads/main"}, FS: files})
 	if err != nil {
 		t.Fatal(err)
 	}
