@@ -115,3 +115,24 @@ func TestAttackKnownRunner(t *testing.T) {
 		})
 	}
 }
+
+// TestAttackEnterprise brings a job of another account to a runner of an enterprise, whose own accounts are written down.
+func TestAttackEnterprise(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		owners []string
+		ok     bool
+	}{
+		"its own": {[]string{"other", "ACME"}, true}, "another's": {[]string{"other"}, false}, "named like the enterprise": {nil, false},
+		"a beginning": {[]string{"acm"}, false}, "the repository": {[]string{"acme/widget"}, true},
+	} {
+		w := newWorld(t)
+		w.target = "big"
+		i := w.identifier(t)
+		i.config.Owners = tc.owners
+		_, err := i.Identify(t.Context(), w.question)
+		if (err == nil) != tc.ok || err != nil && !errors.Is(err, refusal.ErrIdentity) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
