@@ -29,6 +29,7 @@ const (
 	recordTime  = 90 * time.Second // one file of the record
 	askTime     = 30 * time.Second // GitHub's word on the conclusion
 	quoteTime   = 30 * time.Second // quoting and signing
+	settleTime  = 30 * time.Second // what the job wrote reaching its disk
 	hashTime    = 10 * time.Minute // hashing a snapshot, or outputs of a dead sandbox
 	lookTime    = 2 * time.Minute  // finding out what the job changed
 	packTime    = 1 * time.Minute  // packing the logs

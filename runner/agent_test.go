@@ -82,7 +82,7 @@ func TestOneJob(t *testing.T) {
 	}
 	want := []string{
 		"state boot", "state registering", "register", "start", "state listening", "state claimed", "freeze", "identify",
-		"allow", "thaw", "open", "state running",
+		"allow", "thaw", "state running", "open",
 		"state responding", "settle", "freeze", "hold", "thaw", "freeze", "thaw", "release", "state running",
 		"state responding", "settle", "freeze", "hold", "thaw", "freeze", "thaw", "release", "state running",
 		"kill", "state finished", "state removed",
@@ -379,7 +379,7 @@ func TestConclusions(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.exited <- 0
-			if err := wait(); err != nil {
+			if err := wait(); (err == nil) != (conclusion != "") {
 				t.Fatal(err)
 			}
 			f, err := bundle.ReadFile(bytes.NewReader(w.files["final.intoto.jsonl"]))

@@ -35,9 +35,13 @@ func (a *Agent) dispatch(ctx context.Context, reg Registration, claims Claims) e
 	if err != nil {
 		return err
 	}
-	a.ports.Gate.Dispatched()
+	if err := a.journal.Enter(OnBind, a.env.buildID); err != nil {
+		a.env.job = nil // nothing is said for it
+		return err
+	}
 	a.note(func(s *Status) { s.BuildID, s.Workspace = a.env.buildID, a.env.job.Workspace })
-	return a.journal.Enter(OnBind, a.env.buildID)
+	a.ports.Gate.Dispatched()
+	return nil
 }
 
 // identify finds out which job this is, judges it, and binds it to the environment.

@@ -27,7 +27,11 @@ func (a *Agent) finish(ctx context.Context, end ending) error {
 	if end.err != nil {
 		reason = end.err.Error()
 	}
-	err := errors.Join(end.err, a.journal.Enter(end.on, reason))
+	entered := a.journal.Enter(end.on, reason)
+	err := errors.Join(end.err, entered)
+	if entered == nil {
+		conclusion.Outcome = string(a.State())
+	}
 	recordErr := a.record(ctx, conclusion, killErr == nil)
 	removeErr := <-gone
 	return errors.Join(err, recordErr, removeErr, a.off(ctx, recordErr, removeErr))
@@ -128,9 +132,6 @@ func (a *Agent) conclude(ctx context.Context, end *ending) statement.FinalCondit
 	if end.on == onExit {
 		*end = a.exited(ctx, conclusion)
 	}
-	if state, err := a.State().After(end.on); err == nil {
-		c.Outcome = string(state)
-	}
 	return c
 }
 
@@ -142,8 +143,10 @@ func (a *Agent) exited(ctx context.Context, conclusion string) ending {
 		return ending{on: OnSuccess}
 	case how.Kind == program.Clean && conclusion == "cancelled":
 		return ending{on: OnCancel}
+	case how.Kind == program.Clean && conclusion == "":
+		return fault(errors.New("the runner program ended well, and GitHub does not say how the job did"))
 	case how.Kind == program.Clean:
-		return ending{on: OnFault} // the job's own failure, or GitHub does not say
+		return ending{on: OnFault} // the job's own failure
 	}
 	return fault(fmt.Errorf("the runner program ended with code %d: %s", a.exit, how.Sentence))
 }

@@ -50,12 +50,13 @@ type Journal struct {
 	file  io.Writer           // set once by the constructor
 	watch func(Entry, []byte) // set once by the constructor
 
-	mu    sync.Mutex
-	state State          // mu
-	since time.Time      // mu
-	seq   int            // mu
-	last  binding.Digest // mu
-	lines bytes.Buffer   // mu
+	mu     sync.Mutex
+	state  State          // mu
+	since  time.Time      // mu
+	seq    int            // mu
+	last   binding.Digest // mu
+	lines  bytes.Buffer   // mu
+	broken error          // mu: why nothing more can be written
 }
 
 // CreateJournalFile makes the file that a journal is written to. It is also the mark that an environment was used: if there
@@ -113,8 +114,12 @@ func (j *Journal) write(e Entry) error {
 	if err != nil {
 		return fmt.Errorf("encoding journal entry: %w", err)
 	}
+	if j.broken != nil { // nothing stands behind half a line
+		return j.broken
+	}
 	if _, err := j.file.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("writing the journal: %w", err)
+		j.broken = fmt.Errorf("writing the journal: %w", err)
+		return j.broken
 	}
 	if e.State != j.state {
 		j.state, j.since = e.State, e.At

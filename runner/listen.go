@@ -72,11 +72,13 @@ func (a *Agent) listen(ctx context.Context, reg Registration) *ending {
 			v.leave.off()
 			end = v.withdraw(ctx, v.why)
 		case <-v.connect.C:
-			end = v.silent("the runner program was not connected to GitHub within %s", a.config.Listen)
+			v.connect.off()
+			end = v.withdraw(ctx, OnFault)
 		case <-v.hook.C:
 			end = v.silent("GitHub shows that the runner has a job, and the started hook was silent for %s", a.config.Listen)
 		case <-v.ghost.C:
-			end = &ending{OnLoss, fmt.Errorf("%w: GitHub has not known the runner for %s", ErrNotDispatched, a.config.Ghost)}
+			v.ghost.off()
+			end = v.withdraw(ctx, OnLoss)
 		case <-ctx.Done():
 			end = &ending{OnFault, fmt.Errorf("%w: %w", ErrNotDispatched, ctx.Err())}
 		}
@@ -148,21 +150,34 @@ func (v *vigil) withdraw(ctx context.Context, why Event) *ending {
 	defer cancel()
 	err := a.ports.Registrar.Remove(try, v.reg)
 	switch {
-	case err == nil && why == OnDrain:
-		return &ending{why, fmt.Errorf("%w: %w", ErrNotDispatched, errDrained)}
 	case err == nil:
-		return &ending{why, fmt.Errorf("%w: none came within %s", ErrNotDispatched, a.config.Idle)}
+		return &ending{why, fmt.Errorf("%w: %s", ErrNotDispatched, v.because(why))}
 	case errors.Is(err, ErrBusy):
 		a.log.InfoContext(ctx, "not withdrawn: GitHub says that the runner has a job")
+		v.until = time.Now().Add(removeTime) // it speaks; the hook's time decides
 		v.hook.set(a.config.Listen)
 		v.leave.set(maxPause)
 		return nil
 	case time.Now().After(v.until):
-		return &ending{why, fmt.Errorf("%w, and GitHub does not say whether one is coming: %w", ErrNotDispatched, err)}
+		return &ending{OnFault, fmt.Errorf("%w, and GitHub does not say whether one is coming: %w", ErrNotDispatched, err)}
 	}
 	a.log.WarnContext(ctx, "withdrawing the runner", slog.Any("error", err))
 	v.leave.set(maxPause)
 	return nil
+}
+
+// because says why a runner is withdrawn.
+func (v *vigil) because(why Event) string {
+	c := v.agent.config
+	switch why {
+	case OnDrain:
+		return errDrained.Error()
+	case OnLoss:
+		return fmt.Sprintf("GitHub has not known the runner for %s", c.Ghost)
+	case OnFault:
+		return fmt.Sprintf("GitHub did not show the runner program as connected within %s", c.Listen)
+	}
+	return fmt.Sprintf("none came within %s", c.Idle)
 }
 
 // exited judges a runner program that ended before its job reached the started hook.
@@ -195,6 +210,9 @@ func (a *Agent) look(ctx context.Context, reg Registration) <-chan Sight {
 			try, cancel := context.WithTimeout(ctx, lookTry)
 			s, err := a.ports.Registrar.Observe(try, reg)
 			cancel()
+			if ctx.Err() != nil {
+				return
+			}
 			if err != nil {
 				if failed++; failed == blind {
 					a.alarm(ctx, AlarmGitHub)

@@ -51,6 +51,8 @@ var (
 	ErrBusy = errors.New("the runner runs a job")
 	// ErrDenied means that GitHub refuses this credential; trying again does not help.
 	ErrDenied = errors.New("GitHub refuses the credential")
+	// ErrNotMade means that GitHub's own answer says that it made no runner. No error of tidying up may match it.
+	ErrNotMade = errors.New("GitHub made no runner")
 )
 
 // Later is an error that says how long to wait before the next try.

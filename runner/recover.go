@@ -34,10 +34,10 @@ func Recover(ctx context.Context, path string, r Registrar, now func() time.Time
 	if err := deregister(ctx, r, Runners(entries)); err != nil { // of what is readable, at least
 		return errors.Join(fmt.Errorf("%w, and was interrupted", ErrUsed), err, readErr)
 	}
-	if readErr == nil {
-		readErr = j.conclude()
+	if readErr != nil {
+		return errors.Join(fmt.Errorf("%w, and was interrupted; a runner may be left whose name cannot be read", ErrUsed), readErr)
 	}
-	return errors.Join(fmt.Errorf("%w, and was interrupted; GitHub lists none of its runners", ErrUsed), readErr)
+	return errors.Join(fmt.Errorf("%w, and was interrupted; GitHub lists none of its runners", ErrUsed), j.conclude())
 }
 
 // resume reads a journal so that it can be gone on with. What was not written to its end is cut off.

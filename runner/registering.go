@@ -29,10 +29,11 @@ func (a *Agent) register(ctx context.Context) (Registration, error) {
 		if err == nil {
 			return reg, nil
 		}
-		if errors.Is(err, ErrDenied) {
+		denied := errors.Is(err, ErrDenied)
+		if denied {
 			a.alarm(ctx, AlarmDenied)
 		}
-		if !errors.Is(err, ErrTryAgain) {
+		if denied || !errors.Is(err, ErrTryAgain) {
 			return Registration{}, fmt.Errorf("registering the runner: %w", err)
 		}
 		a.log.WarnContext(ctx, "registering again", slog.Any("error", err))
@@ -60,7 +61,7 @@ func (a *Agent) tryRegister(ctx context.Context) (Registration, error) {
 	a.runners = append(a.runners, Registration{Name: name})
 	reg, err := a.ports.Registrar.Register(ctx, name)
 	if err != nil {
-		if errors.Is(err, ErrDenied) { // and so there is none
+		if errors.Is(err, ErrNotMade) {
 			a.runners = slices.Delete(a.runners, len(a.runners)-1, len(a.runners))
 		}
 		return Registration{}, err
@@ -112,7 +113,7 @@ func deregister(ctx context.Context, r Registrar, runners []Registration) error 
 	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
 		var left []Registration
 		var errs []error
-		for _, reg := range runners {
+		for _, reg := range slices.Backward(runners) { // the last one is the one that is certainly there
 			try, cancel := context.WithTimeout(ctx, removeTry)
 			if err := r.Remove(try, reg); err != nil {
 				left, errs = append(left, reg), append(errs, fmt.Errorf("deregistering runner %q: %w", reg.Name, err))
@@ -122,7 +123,11 @@ func deregister(ctx context.Context, r Registrar, runners []Registration) error 
 		if len(left) == 0 {
 			return nil
 		}
+		slices.Reverse(left)
 		runners, why = left, errors.Join(errs...)
+		if errors.Is(why, ErrDenied) { // asking again does not help
+			return why
+		}
 		_ = sleep(ctx, pause, nil) // the loop looks at ctx
 	}
 	return errors.Join(why, ctx.Err())

@@ -51,7 +51,9 @@ func (a *Agent) keep(resp *Response) {
 // attestAlive attests outputs of a running job. The sandbox stands still twice: while the outputs are held, and while a
 // statement key exists. What is held without a snapshot has to be hashed in between, and then it stands still once.
 func (a *Agent) attestAlive(ctx context.Context, o Outputs) (resp *Response, refused, fatal error) {
-	if err := a.ports.Keeper.Settle(ctx); err != nil { // the freeze then takes longer, no more
+	settle, cancelSettle := context.WithTimeout(ctx, settleTime)
+	defer cancelSettle()
+	if err := a.ports.Keeper.Settle(settle); err != nil { // the freeze then takes longer, no more
 		a.log.WarnContext(ctx, "settling the disk", slog.Any("error", err))
 	}
 	c := capture{how: statement.OutputsSnapshot}

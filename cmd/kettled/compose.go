@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -216,18 +217,28 @@ func (e *environment) run(ctx context.Context, l *launcher) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return e.door.serve(groupCtx, agent, e.logs, e.sandbox.contains) })
 	group.Go(func() error { return e.gate.serve(groupCtx) })
-	group.Go(func() error { return report.send(groupCtx, agent.Status) })
-	group.Go(func() error { return obey(groupCtx, l.guest, agent.Drain, e.logs.logger()) })
+	telling, told := context.WithCancel(context.WithoutCancel(ctx)) // until the life is over, whatever ends it
+	var talk sync.WaitGroup
+	talk.Go(func() { report.send(telling, agent.Status) })
+	talk.Go(func() { obey(telling, l.guest, agent.Drain, e.logs.logger()) })
 	group.Go(func() error {
 		defer cancel()
 		return agent.Run(groupCtx)
 	})
-	return group.Wait()
+	err = group.Wait()
+	told()
+	talk.Wait()
+	return err
 }
+
+// closeTime bounds what is done when the life is over.
+const closeTime = 2 * time.Minute
 
 // close lets go of everything, in the opposite order. The machine powers off next; what matters is that no process of
 // the sandbox is left when the last words are said.
 func (e *environment) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
+	defer cancel()
 	var errs []error
 	if e.sandbox != nil {
 		errs = append(errs, e.sandbox.close(ctx))

@@ -22,6 +22,7 @@ const maxUnsent = 1024
 type report struct {
 	guest *channel.Guest
 	lines chan channel.Journal
+	kept  *channel.Journal // that could not be sent in time; the sender's
 }
 
 func newReport(g *channel.Guest) *report {
@@ -38,7 +39,7 @@ func (r *report) entry(e runner.Entry, line []byte) {
 
 // send sends what entry took, and the agent's status at each change and now and then, until ctx ends; then what is left. A
 // launcher that does not read for a while gets the same again; one that is gone ends it.
-func (r *report) send(ctx context.Context, status func() runner.Status) error {
+func (r *report) send(ctx context.Context, status func() runner.Status) {
 	tick := time.NewTicker(channel.StatusInterval)
 	defer tick.Stop()
 	for {
@@ -47,24 +48,30 @@ func (r *report) send(ctx context.Context, status func() runner.Status) error {
 		case line := <-r.lines:
 			err = r.line(ctx, line)
 			if err == nil {
-				err = r.guest.Send(ctx, told(status()))
+				err = r.guest.Send(context.WithoutCancel(ctx), told(status()))
 			}
 		case <-tick.C:
-			err = r.guest.Send(ctx, told(status()))
+			err = r.guest.Send(context.WithoutCancel(ctx), told(status()))
 		case <-ctx.Done():
-			return r.rest(context.WithoutCancel(ctx), status)
+			r.rest(context.WithoutCancel(ctx), status)
+			return
 		}
 		if gone(err) {
-			return nil
+			return
 		}
 	}
 }
 
-// line sends one line of the journal, again and again while nothing of it went out: the next may not come before it.
+// line sends one line of the journal, again and again while nothing of it went out: the next may not come before it. What
+// ctx does not leave the time for is kept, and is the first of the rest.
 func (r *report) line(ctx context.Context, line channel.Journal) error {
 	for {
-		err := r.guest.Send(context.WithoutCancel(ctx), line)
-		if err == nil || gone(err) || ctx.Err() != nil {
+		err := r.guest.Send(context.WithoutCancel(ctx), line) // which has a time of its own, and is never cut in the middle
+		switch {
+		case err == nil || gone(err):
+			return err
+		case ctx.Err() != nil:
+			r.kept = &line
 			return err
 		}
 	}
@@ -76,16 +83,23 @@ func gone(err error) bool {
 }
 
 // rest sends what is left when the life is over.
-func (r *report) rest(ctx context.Context, status func() runner.Status) error {
+func (r *report) rest(ctx context.Context, status func() runner.Status) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if line := r.kept; line != nil {
+		if r.kept = nil; r.line(ctx, *line) != nil {
+			return
+		}
+	}
 	for {
 		select {
 		case line := <-r.lines:
-			if gone(r.line(ctx, line)) {
-				return nil
+			if r.line(ctx, line) != nil {
+				return
 			}
 		default:
 			_ = r.guest.Send(ctx, told(status()))
-			return nil
+			return
 		}
 	}
 }
@@ -106,12 +120,12 @@ func told(s runner.Status) channel.Status {
 }
 
 // obey does what the launcher asks, until ctx ends or the launcher is gone or talks nonsense: the job goes on without it.
-func obey(ctx context.Context, g *channel.Guest, drain func(), log *slog.Logger) error {
+func obey(ctx context.Context, g *channel.Guest, drain func(), log *slog.Logger) {
 	for {
 		c, err := g.Next(ctx)
 		if err != nil {
 			log.InfoContext(ctx, "the launcher asks no more", slog.Any("error", err))
-			return nil
+			return
 		}
 		if c == channel.Drain {
 			drain()

@@ -95,6 +95,9 @@ func (c *Client) generate(ctx context.Context, name string) (*generated, error) 
 func (c *Client) unregistered(ctx context.Context, name string, err error) error {
 	unknown := errors.Is(err, ErrUnknownOutcome)
 	if !unknown && !errors.Is(err, ErrNameTaken) {
+		if errors.Is(err, runner.ErrDenied) {
+			return errors.Join(err, runner.ErrNotMade)
+		}
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
