@@ -37,6 +37,7 @@ type world struct {
 	files    map[string][]byte // mu
 
 	started      bool         // mu
+	ended        time.Time    // mu: when the life had its ending
 	journal      bytes.Buffer // mu
 	registered   []string     // mu: names of runners
 	registerErrs []error      // mu: of the tries, in order
@@ -403,6 +404,9 @@ func ports(w *world, journal io.Writer) Ports {
 func (w *world) enter(e Entry) {
 	if e.Runner == nil {
 		w.note("state " + string(e.State))
+	}
+	if e.State.Ended() && e.State != Removed {
+		w.change(func() { w.ended = time.Now() })
 	}
 }
 

@@ -89,6 +89,7 @@ func TestReadJournal(t *testing.T) {
 		"no JSON":             {lines[0] + "hello\n", 1, false},
 		"empty line":          {lines[0] + "\n", 1, false},
 		"unknown first state": {strings.Replace(lines[0], "boot", "off", 1), 0, false},
+		"a nameless runner":   {strings.Replace(lines[0], `"previous"`, `"runner":{"name":""},"previous"`, 1), 0, false},
 		"a long one":          {strings.Repeat("x", maxJournal+1), 0, false},
 	}
 	for name, tc := range tests {
@@ -133,6 +134,58 @@ func (d *deadDisk) Write(p []byte) (int, error) {
 		return 0, errors.New("no space left on device")
 	}
 	return len(p), nil
+}
+
+// halfDisk writes half of the third line, and then works again.
+type halfDisk struct {
+	bytes.Buffer
+	writes int
+}
+
+func (d *halfDisk) Write(p []byte) (int, error) {
+	if d.writes++; d.writes == 3 {
+		n, _ := d.Buffer.Write(p[:len(p)/2])
+		return n, errors.New("no space left on device")
+	}
+	return d.Buffer.Write(p)
+}
+
+// TestJournalStaysBroken: nothing is written behind half a line, so that what is whole can be read.
+func TestJournalStaysBroken(t *testing.T) {
+	t.Parallel()
+	d := &halfDisk{}
+	j, err := NewJournal(d, at, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range []Event{OnBoot, OnConnect, OnFault} {
+		if err := j.Enter(e, ""); (err == nil) != (i == 0) {
+			t.Errorf("%s: %v", e, err)
+		}
+	}
+	if entries, err := ReadJournal(d); err != nil || len(entries) != 2 {
+		t.Errorf("%d entries, %v", len(entries), err)
+	}
+}
+
+// TestReasonsAreLines: whatever a reason holds, its line can be sent and printed.
+func TestReasonsAreLines(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	j, err := NewJournal(&b, at, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Note(strings.Repeat("\x1b[2J\u202e\n\x00", 5000), nil); err != nil {
+		t.Fatal(err)
+	}
+	line := strings.Split(b.String(), "\n")[1]
+	if len(line) > 8<<10 || strings.ContainsAny(line, "\x1b\x00\u202e") || strings.Contains(line, `\u`) {
+		t.Errorf("%d bytes: %.80q", len(line), line)
+	}
+	if _, err := ReadJournal(strings.NewReader(b.String())); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestJournalLeads: what cannot be written down does not happen.
@@ -313,7 +366,8 @@ func TestRegistering(t *testing.T) {
 		"name taken, unknown, then good": {[]error{ErrTryAgain, ErrTryAgain}, 3, 3 * time.Second, nil, ""},
 		"told when":                      {[]error{later{30 * time.Second}}, 2, 30 * time.Second, nil, ""},
 		"told too late":                  {[]error{later{time.Hour}}, 1, time.Minute, context.DeadlineExceeded, ""},
-		"denied":                         {[]error{ErrDenied}, 1, 0, ErrDenied, AlarmDenied},
+		"denied":                         {[]error{errors.Join(ErrDenied, ErrNotMade)}, 1, 0, ErrDenied, AlarmDenied},
+		"denied while tidying up":        {[]error{errors.Join(ErrTryAgain, ErrDenied)}, 1, 0, ErrDenied, AlarmDenied},
 		"never":                          {slices.Repeat([]error{ErrTryAgain}, 100), 8, time.Minute, context.DeadlineExceeded, ""},
 	}
 	for name, tc := range tests {
@@ -342,6 +396,49 @@ func TestRegistering(t *testing.T) {
 					t.Errorf("alarms %q", a.Status().Alarms)
 				}
 			})
+		})
+	}
+}
+
+// hopeless denies everything, after it has registered a runner or not.
+type hopeless struct {
+	*world
+	err error
+}
+
+func (h hopeless) Register(ctx context.Context, name string) (Registration, error) {
+	_, _ = h.world.Register(ctx, name)
+	return Registration{}, h.err
+}
+
+func (h hopeless) Remove(context.Context, Registration) error { h.note("remove"); return ErrDenied }
+
+// TestAttackForgottenName: only GitHub's own answer that it made no runner lets a name be forgotten.
+func TestAttackForgottenName(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		err   error
+		state State
+	}{
+		"made none":         {errors.Join(ErrDenied, ErrNotMade), Removed},
+		"denied later":      {errors.Join(errors.New("a foreign configuration"), ErrDenied), Failed},
+		"unknown, denied":   {errors.Join(ErrTryAgain, ErrDenied), Failed},
+		"of another manner": {errors.New("garbled"), Failed},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			p := ports(w, w)
+			p.Registrar = hopeless{w, tc.err}
+			a, err := New(w.agent(nil).config, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.Run(t.Context()); err == nil || a.State() != tc.state || w.saw("register") != 1 {
+				t.Errorf("%s: state %s after %d tries, %v", name, a.State(), w.saw("register"), err)
+			}
+			if left := tc.state == Failed; left != slices.Contains(a.Status().Alarms, AlarmDeregister) || left != (w.saw("remove") > 0) {
+				t.Errorf("%s: alarms %q, %d removals", name, a.Status().Alarms, w.saw("remove"))
+			}
 		})
 	}
 }

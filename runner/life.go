@@ -69,6 +69,13 @@ func (a *Agent) serve(ctx context.Context) ending {
 	defer drain.off()
 	drained := a.drained
 	for {
+		select { // whoever asks without a pause does not put off the end
+		case <-drain.C:
+			return a.undrained()
+		case <-limit.C:
+			return a.overtime()
+		default:
+		}
 		select {
 		case r := <-a.attest:
 			resp, err, fatal := a.respond(ctx, r.question)
@@ -86,13 +93,21 @@ func (a *Agent) serve(ctx context.Context) ending {
 			drained = nil
 			drain.set(a.config.Drain)
 		case <-drain.C:
-			return ending{OnDrain, fmt.Errorf("the job did not end within %s after the environment was asked to", a.config.Drain)}
+			return a.undrained()
 		case <-limit.C:
-			return fault(fmt.Errorf("the job ran longer than %s", a.config.Job))
+			return a.overtime()
 		case <-ctx.Done():
 			return fault(fmt.Errorf("running the job: %w", ctx.Err()))
 		}
 	}
+}
+
+func (a *Agent) undrained() ending {
+	return ending{OnDrain, fmt.Errorf("the job did not end within %s after the environment was asked to", a.config.Drain)}
+}
+
+func (a *Agent) overtime() ending {
+	return fault(fmt.Errorf("the job ran longer than %s", a.config.Job))
 }
 
 // Raise says once that an operator has to look at something outside of this package's sight.

@@ -68,7 +68,11 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 			if ctx.Err() != nil {
 				return nil // the end that was asked for
 			}
-			return fmt.Errorf("accepting at the door: %w", err)
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("accepting at the door: %w", err)
+			}
+			s.log().WarnContext(ctx, "accepting at the door", slog.Any("error", err)) // of this machine's making, and for a while
+			continue
 		}
 		s.serve(ctx, conn)
 	}

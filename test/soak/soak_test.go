@@ -392,7 +392,8 @@ func (s *soak) span(name string, entries []runner.Entry, from, to runner.State) 
 
 // tidy is the next launcher, which reaps what others had to leave, and ends jobs that nobody will take any more.
 func (s *soak) tidy() {
-	if _, err := s.reaper.Recover(s.t.Context(), filepath.Join(s.state, "launcher")); err != nil {
+	found, err := s.reaper.Recover(s.t.Context(), filepath.Join(s.state, "launcher"))
+	if err = errors.Join(err, found.Err()); err != nil {
 		s.t.Errorf("reaping what is left: %v", err)
 	}
 	for _, r := range s.world.github.Runs() {
