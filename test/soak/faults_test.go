@@ -54,7 +54,7 @@ func ownPlans() []plan {
 	for faults, ends := range map[string]string{
 		"ghost": "ghost failed", "crash@start": "failed", "crash@listening": "failed", "crash@offered": "failed", "crash@acquired": "failed",
 		"crash@running": "failed", "crash@finished": "failed", "hang@start": "failed", "hang@offered": "ghost failed idle-expired",
-		"hang@acquired": "failed", "hang@running": "failed finished", "hang@finished,ignore-sigterm": "failed", "exit=2@listening": "failed",
+		"hang@acquired": "failed ghost idle-expired", "hang@running": "failed finished ghost", "hang@finished,ignore-sigterm": "failed", "exit=2@listening": "failed",
 		"exit=5@start": "failed", "exit=3@running": "failed", "exit=9@finished": "failed", "daemon@running": "finished", "no-hooks": "ghost failed",
 	} {
 		all = append(all, plan{name: "runner program: " + faults, ends: ends, program: faults})

@@ -286,14 +286,23 @@ func (m *machine) Control() net.Conn     { return m.control }
 func (m *machine) Done() <-chan struct{} { return m.done }
 func (m *machine) Kill()                 { _ = m.cmd.Process.Kill() }
 
+// patience is short where only what is left counts. Where each environment must end as it should, a busy machine gets more.
+func patience() times {
+	t := times{
+		Register: 20 * time.Second, Listen: 12 * time.Second, Ghost: 5 * time.Second, Idle: 15 * time.Second, Dispatch: 10 * time.Second,
+		Job: 25 * time.Second, Drain: 8 * time.Second,
+	}
+	if *jobs == 0 {
+		t.Register, t.Listen, t.Dispatch, t.Job, t.Drain = time.Minute, 40*time.Second, 40*time.Second, 50*time.Second, 40*time.Second
+	}
+	return t
+}
+
 func (s *soak) start(j turn, dir string) (*machine, error) {
 	text, err := json.Marshal(settings{
 		Dir: dir, Label: label(j.n), Server: s.world.server, API: s.world.url, Host: s.world.host, Issuer: s.world.github.Issuer(), Sink: s.world.sinkURL + "/" + strconv.Itoa(j.n), Simulator: s.chips,
 		Roots: string(s.world.ca.PEM()), Listener: s.programs.listener, Action: s.programs.action, Policy: fmt.Sprintf(jobsPolicy, s.world.server),
-		Faults: j.plan.program, Clock: j.plan.clock, StayAt: j.plan.killAt + j.plan.drainAt + j.plan.cancelAt, Stay: j.plan.stay(), Times: times{
-			Register: 20 * time.Second, Listen: 12 * time.Second, Ghost: 5 * time.Second, Idle: 15 * time.Second, Dispatch: 10 * time.Second,
-			Job: 25 * time.Second, Drain: 8 * time.Second,
-		},
+		Faults: j.plan.program, Clock: j.plan.clock, StayAt: j.plan.killAt + j.plan.drainAt + j.plan.cancelAt, Stay: j.plan.stay(), Times: patience(),
 	})
 	if err != nil {
 		return nil, err

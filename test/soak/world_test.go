@@ -74,7 +74,7 @@ func newWorld(t *testing.T, turns []turn) *world {
 	}
 	w.github, err = fakegithub.New(fakegithub.Config{
 		Base: w.url, Operator: fakegithub.Operator{Login: "acme", ID: 2, Token: secret.New(operatorToken)}, NewKey: key,
-		Poll: 2 * time.Second, Offer: 5 * time.Second, Lock: 30 * time.Second, Keep: len(turns) + 100,
+		Poll: 2 * time.Second, Offer: 10 * time.Second, Lock: 30 * time.Second, Keep: len(turns) + 100,
 	})
 	if err != nil {
 		t.Fatal(err)
