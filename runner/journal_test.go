@@ -466,6 +466,31 @@ func TestAttackAnotherName(t *testing.T) {
 	}
 }
 
+// numberless registers a runner and does not say which.
+type numberless struct{ *world }
+
+func (n numberless) Register(ctx context.Context, name string) (Registration, error) {
+	r, err := n.world.Register(ctx, name)
+	r.ID = 0
+	return r, err
+}
+
+func TestAttackNoNumber(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		p := ports(w, w)
+		p.Registrar = numberless{w}
+		a, err := New(w.agent(nil).config, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Run(t.Context()); err == nil || w.saw("start") > 0 || len(w.left()) > 0 {
+			t.Errorf("a runner without an id: %v, left %q", err, w.left())
+		}
+	})
+}
+
 // TestLeftBehind: GitHub does not let go of the runner. The journal does not say removed, and the operator is told.
 func TestLeftBehind(t *testing.T) {
 	t.Parallel()
