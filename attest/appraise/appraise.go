@@ -19,6 +19,7 @@ import (
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/evidence"
+	"github.com/kettle/attest/attest/floor"
 	"github.com/kettle/attest/attest/policy"
 	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/statement"
@@ -80,7 +81,7 @@ func (q *Quote) MeetsFloor(e policy.Environments, at time.Time) error {
 	if err != nil {
 		return err
 	}
-	floor, err := snp.ParseFloor(word)
+	floor, err := floor.Parse(word)
 	if err != nil {
 		return fmt.Errorf("reading the policy's floor: %w", err)
 	}

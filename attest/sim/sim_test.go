@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/kettle/attest/attest/floor"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/sim"
 	"github.com/kettle/attest/attest/snp"
@@ -86,7 +87,7 @@ func TestReportVerifiesAsSim(t *testing.T) {
 	if r.VMPL() != 0 || r.Policy().Debug() || r.Policy().MigrationAgent() {
 		t.Errorf("vmpl %d policy %#x", r.VMPL(), r.Policy())
 	}
-	for _, f := range []snp.Floor{snp.FloorSignature, snp.FloorDefault, snp.FloorStrict} {
+	for _, f := range []floor.Floor{floor.Signature, floor.Default, floor.Strict} {
 		if err := r.Meets(f); err != nil {
 			t.Errorf("floor %s: %v", f, err)
 		}

@@ -6,47 +6,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kettle/attest/attest/floor"
 	"github.com/kettle/attest/attest/refusal"
 )
-
-// Floor says how good a platform has to be. The zero value is no floor and refuses everything.
-type Floor uint8
-
-const (
-	// FloorSignature asks for nothing beyond what [Verify] checked. It admits debuggable guests and broken firmware.
-	FloorSignature Floor = iota + 1
-	// FloorDefault refuses guests that a host may debug or migrate, reports not asked for at VMPL 0, reports of
-	// version 2, hosts without a completed alias check, and a reported TCB below the dated table of this package.
-	FloorDefault
-	// FloorStrict adds to FloorDefault: committed TCB and launch TCB reach the table too, and genuine Milan chips are
-	// refused because their endorsement keys can be extracted in software for every TCB (arXiv 2605.12990). A private
-	// root is a simulator's whatever line it speaks; nothing in it can be extracted that its owner does not have, so
-	// for it only the first half applies, and the simulator's own TCB passes.
-	FloorStrict
-)
-
-// ParseFloor reads "signature", "default" or "strict".
-func ParseFloor(s string) (Floor, error) {
-	for _, f := range [...]Floor{FloorSignature, FloorDefault, FloorStrict} {
-		if s == f.String() {
-			return f, nil
-		}
-	}
-	return 0, fmt.Errorf("reading floor %s: want signature, default or strict", quote(s))
-}
-
-// String gives the word that [ParseFloor] reads, or "none" for the zero value and anything unknown.
-func (f Floor) String() string {
-	switch f {
-	case FloorSignature:
-		return "signature"
-	case FloorDefault:
-		return "default"
-	case FloorStrict:
-		return "strict"
-	}
-	return "none"
-}
 
 // FloorDate is the day the TCB table below was last compared with its sources.
 const FloorDate = "2026-11-21"
@@ -74,16 +36,16 @@ func minimumTCB(c CPU) (TCB, bool) {
 
 // Meets reports, as nil, that the platform reaches the floor. Otherwise it joins one [refusal.Refusal] for each thing
 // that falls short, the gravest first. Codes: debug, tcb, policy; missing for the zero Floor and an unverified report.
-func (r *Report) Meets(f Floor) error {
+func (r *Report) Meets(f floor.Floor) error {
 	if r == nil || !r.verified {
 		return floorRefusal(refusal.Missing, "a verified report", "none", nextFreshReport)
 	}
 	switch f {
-	case FloorSignature:
+	case floor.Signature:
 		return nil
-	case FloorDefault:
+	case floor.Default:
 		return r.meetsDefault()
-	case FloorStrict:
+	case floor.Strict:
 		return errors.Join(r.meetsDefault(), r.meetsStrict())
 	}
 	return floorRefusal(refusal.Missing, "a floor: signature, default or strict", "none", "choose one in the policy")

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/kettle/attest/attest/floor"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/snp"
 )
@@ -59,11 +60,11 @@ func TestFloors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := r.Meets(snp.FloorSignature); err != nil {
+			if err := r.Meets(floor.Signature); err != nil {
 				t.Errorf("signature: %v", err)
 			}
-			wantCodes(t, r.Meets(snp.FloorDefault), tt.normal)
-			wantCodes(t, r.Meets(snp.FloorStrict), tt.hard)
+			wantCodes(t, r.Meets(floor.Default), tt.normal)
+			wantCodes(t, r.Meets(floor.Strict), tt.hard)
 			wantCodes(t, r.Meets(0), codes("missing"))
 			wantCodes(t, r.Meets(99), codes("missing"))
 		})
@@ -92,15 +93,15 @@ func TestStrictRefusesGenuineMilan(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantCodes(t, r.Meets(snp.FloorDefault), nil)
-		wantCodes(t, r.Meets(snp.FloorStrict), want)
+		wantCodes(t, r.Meets(floor.Default), nil)
+		wantCodes(t, r.Meets(floor.Strict), want)
 	}
 }
 
 func TestUnverifiedReportMeetsNothing(t *testing.T) {
 	t.Parallel()
 	var none *snp.Report
-	for _, f := range []snp.Floor{0, snp.FloorSignature, snp.FloorDefault, snp.FloorStrict} {
+	for _, f := range []floor.Floor{0, floor.Signature, floor.Default, floor.Strict} {
 		wantCodes(t, none.Meets(f), codes("missing"))
 		wantCodes(t, new(snp.Report).Meets(f), codes("missing"))
 	}
@@ -117,20 +118,20 @@ func TestVersion2IsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all := refusal.All(r.Meets(snp.FloorDefault)); len(all) == 0 || all[0].Got != "version 2" {
+	if all := refusal.All(r.Meets(floor.Default)); len(all) == 0 || all[0].Got != "version 2" {
 		t.Errorf("%v", all)
 	}
 }
 
 func TestParseFloor(t *testing.T) {
 	t.Parallel()
-	for _, f := range []snp.Floor{snp.FloorSignature, snp.FloorDefault, snp.FloorStrict} {
-		if got, err := snp.ParseFloor(f.String()); err != nil || got != f {
+	for _, f := range []floor.Floor{floor.Signature, floor.Default, floor.Strict} {
+		if got, err := floor.Parse(f.String()); err != nil || got != f {
 			t.Errorf("%s: %v %v", f, got, err)
 		}
 	}
 	for _, s := range []string{"", "none", "Strict", "any"} {
-		if got, err := snp.ParseFloor(s); err == nil || got != 0 {
+		if got, err := floor.Parse(s); err == nil || got != 0 {
 			t.Errorf("%q: %v %v", s, got, err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kettle/attest/attest/floor"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/snp"
 )
@@ -153,10 +154,10 @@ func TestVectors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := r.Meets(snp.FloorSignature); err != nil {
+			if err := r.Meets(floor.Signature); err != nil {
 				t.Fatalf("floor signature: %v", err)
 			}
-			floor := r.Meets(snp.FloorDefault)
+			floor := r.Meets(floor.Default)
 			if v.Floor == "accept" && floor != nil {
 				t.Fatalf("floor default: %v", floor)
 			}

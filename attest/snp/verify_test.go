@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kettle/attest/attest/floor"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/snp"
 )
@@ -73,7 +74,7 @@ func TestVerifyAccepts(t *testing.T) {
 			if string(r.Line()) != tt.line || r.SigningKey() != tt.key {
 				t.Errorf("line %s key %s", r.Line(), r.SigningKey())
 			}
-			if err := r.Meets(snp.FloorSignature); err != nil {
+			if err := r.Meets(floor.Signature); err != nil {
 				t.Error(err)
 			}
 		})

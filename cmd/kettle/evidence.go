@@ -21,6 +21,7 @@ import (
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/evidence"
+	"github.com/kettle/attest/attest/floor"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/statement"
@@ -46,7 +47,7 @@ type piece struct {
 // demand is what every piece is judged with.
 type demand struct {
 	roots      []snp.Root
-	floor      snp.Floor
+	floor      floor.Floor
 	at         time.Time
 	payload    []byte // nil when none was named
 	reportData []byte // nil, or 64 bytes
@@ -86,7 +87,7 @@ policy is for.`,
 	flags.StringVar(&f.payload, "payload", "", "file whose SHA-256 must be the first half of the report data")
 	flags.StringVar(&f.reportData, "report-data", "", "the report data that the quote must carry, 128 hexadecimal digits")
 	flags.StringVar(&f.at, "at", "", "judge certificates at this time (default now)")
-	flags.StringVar(&f.floor, "floor", snp.FloorDefault.String(), "how good the platform has to be: signature, default or strict")
+	flags.StringVar(&f.floor, "floor", floor.Default.String(), "how good the platform has to be: signature, default or strict")
 	flags.StringArrayVar(&f.roots, "root", nil, "PEM file of a simulator's or private root, ASK then ARK; may be repeated")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object for each piece of evidence")
 	_ = cmd.RegisterFlagCompletionFunc("floor", cobra.FixedCompletions([]string{"signature", "default", "strict"}, cobra.ShellCompDirectiveNoFileComp))
@@ -130,7 +131,7 @@ func (a *app) evidenceVerify(ctx context.Context, f evidenceFlags, path string) 
 func (f evidenceFlags) demand() (*demand, error) {
 	d := new(demand)
 	var err error
-	if d.floor, err = snp.ParseFloor(f.floor); err != nil {
+	if d.floor, err = floor.Parse(f.floor); err != nil {
 		return nil, cli.Usagef("--floor: %w", err)
 	}
 	if d.at, err = parseTime(f.at); err != nil {
