@@ -9,6 +9,7 @@ import (
 
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/snp"
+	"github.com/kettle/attest/attest/snp/snptest"
 )
 
 // FuzzVerify feeds foreign reports and certificates. Nobody can sign here, so whatever is accepted must have, byte for
@@ -21,7 +22,7 @@ func FuzzVerify(f *testing.F) {
 		known[string(v.report[:0x2a0])] = v.Genuine
 	}
 	f.Fuzz(func(t *testing.T, report, leaf []byte) {
-		r, err := snp.Verify(report, leaf, roots, testTime)
+		r, err := snp.Verify(report, leaf, roots, snptest.Time())
 		switch {
 		case err != nil && r != nil:
 			t.Fatal("a report besides the refusal")
@@ -48,27 +49,4 @@ func FuzzRoots(f *testing.F) {
 			t.Fatal("neither a certificate nor a refusal, or both")
 		}
 	})
-}
-
-func BenchmarkVerify(b *testing.B) {
-	for _, line := range []string{"Milan", "Turin"} {
-		b.Run(line, func(b *testing.B) {
-			x := newBench(line, "VCEK")
-			report, leaf, roots := x.signed(b), x.leafDER(b), x.roots(b)
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := snp.Verify(report, leaf, roots, x.at); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-func BenchmarkAMDRoots(b *testing.B) {
-	for b.Loop() {
-		if _, err := snp.AMDRoots(); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

@@ -37,7 +37,9 @@ const (
 	offReserved18B     = 0x18b
 	offChipID          = 0x1a0
 	offCommittedTCB    = 0x1e0
+	offCurrentBuild    = 0x1e8 // build, minor, major: three bytes
 	offReserved1EB     = 0x1eb
+	offCommittedBuild  = 0x1ec // the same
 	offReserved1EF     = 0x1ef
 	offLaunchTCB       = 0x1f0
 	offLaunchMit       = 0x1f8
@@ -54,6 +56,7 @@ const (
 
 	algoECDSAP384SHA384 = 1
 	keyInfoAuthorKey    = 1 << 0
+	keyInfoMaskChipKey  = 1 << 1
 	keyInfoKeyShift     = 2
 	keyInfoKeyMask      = 7
 	keyInfoReservedLo   = 5
@@ -66,7 +69,7 @@ type fields struct {
 	version, guestSVN, vmpl              uint32
 	policy                               Policy
 	platformInfo                         PlatformInfo
-	authorKey                            bool
+	authorKey, maskChipKey               bool
 	key                                  keyKind
 	familyID, imageID                    [16]byte
 	reportData, chipID                   [64]byte
@@ -75,6 +78,7 @@ type fields struct {
 	hostData, reportID, reportIDMA       [32]byte
 	reported, committed, current, launch tcbBytes
 	launchMitigations, mitigations       uint64
+	firmware, committedFirmware          Firmware
 	cpu                                  CPU // zero below version 3
 }
 
@@ -134,7 +138,7 @@ func (f *fields) readKeyInfo(info uint32) error {
 	case kind > uint32(vlek):
 		return malformed("signing key 0 (VCEK) or 1 (VLEK)", fmt.Sprintf("%d", kind))
 	}
-	f.authorKey = info&keyInfoAuthorKey != 0
+	f.authorKey, f.maskChipKey = info&keyInfoAuthorKey != 0, info&keyInfoMaskChipKey != 0
 	f.key = keyKind(kind)
 	return nil
 }
@@ -181,6 +185,8 @@ func (f *fields) copyVersions(b []byte) {
 	copy(f.reported[:], b[offReportedTCB:])
 	copy(f.committed[:], b[offCommittedTCB:])
 	copy(f.launch[:], b[offLaunchTCB:])
+	f.firmware = Firmware{Build: b[offCurrentBuild], Minor: b[offCurrentBuild+1], Major: b[offCurrentBuild+2]}
+	f.committedFirmware = Firmware{Build: b[offCommittedBuild], Minor: b[offCommittedBuild+1], Major: b[offCommittedBuild+2]}
 	if f.version >= cpuidVersion {
 		f.cpu = CPU{Family: b[offCPUID], Model: b[offCPUID+1], Stepping: b[offCPUID+2]}
 	}

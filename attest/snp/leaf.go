@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 // Arcs below 1.3.6.1.4.1.3704.1 (KDS, table "VCEK certificate extensions").
 const (
+	arcStructure   = 1
 	arcProductName = 2
 	arcSPL         = 3
 	arcHWID        = 4
@@ -34,6 +36,8 @@ const (
 const (
 	hwidSize      = 64
 	hwidSizeTurin = 8
+
+	maxStructure = 1 // 0 on Milan and Genoa, 1 with Turin's parts
 )
 
 // endorsement is an endorsement key certificate and what its extensions say.
@@ -72,6 +76,11 @@ func (e *endorsement) readExtension(id asn1.ObjectIdentifier, value []byte) erro
 	}
 	arcs := id[len(amd):]
 	switch {
+	case len(arcs) == 1 && arcs[0] == arcStructure:
+		var n int
+		if rest, err := asn1.Unmarshal(value, &n); err != nil || len(rest) != 0 || n < 0 || n > maxStructure {
+			return malformedLeaf("extensions of structure version 0 or 1", "another value in extension "+id.String())
+		}
 	case len(arcs) == 1 && arcs[0] == arcProductName:
 		return readIA5(value, "product name", &e.product)
 	case len(arcs) == 1 && arcs[0] == arcCSPID:
@@ -126,30 +135,43 @@ func (e *endorsement) tcb(l Line) (tcbBytes, error) {
 // productLine gives the line of the product name, such as Milan for "Milan-B0".
 func (e *endorsement) productLine() Line {
 	name, _, _ := strings.Cut(e.product, "-")
-	switch l := Line(name); l {
-	case Milan, Genoa, Turin:
-		return l
+	switch name {
+	case string(Milan):
+		return Milan
+	case string(Genoa), "Bergamo", "Siena":
+		return Genoa
+	case string(Turin):
+		return Turin
 	}
 	return ""
 }
 
-// checkShape demands what KDS says of every VCEK and VLEK, whoever signed it.
-func (e *endorsement) checkShape(k keyKind) error {
+// checkShape demands what KDS says of every VCEK and VLEK, whoever signed it, and gives its key.
+func (e *endorsement) checkShape(k keyKind) (*ecdsa.PublicKey, error) {
 	c := e.cert
 	pub, ok := c.PublicKey.(*ecdsa.PublicKey)
 	switch {
 	case c.Subject.CommonName != "SEV-"+k.String():
-		return brokenChain("a certificate named SEV-"+k.String(), quote(c.Subject.CommonName))
+		return nil, brokenChain("a certificate named SEV-"+k.String(), quote(c.Subject.CommonName))
+	case !namesAMD(c.Subject):
+		return nil, brokenChain("a certificate for Advanced Micro Devices, Engineering, Santa Clara, CA, US", "one for another place")
 	case !ok || pub.Curve != elliptic.P384():
-		return brokenChain("an endorsement key on P-384", "another key")
+		return nil, brokenChain("an endorsement key on P-384", "another key")
 	case c.SignatureAlgorithm != x509.SHA384WithRSAPSS:
-		return brokenChain("an endorsement key signed with RSASSA-PSS and SHA-384", c.SignatureAlgorithm.String())
+		return nil, brokenChain("an endorsement key signed with RSASSA-PSS and SHA-384", c.SignatureAlgorithm.String())
 	case c.IsCA:
-		return brokenChain("an endorsement key that is no authority", "a certificate authority")
+		return nil, brokenChain("an endorsement key that is no authority", "a certificate authority")
 	case len(c.UnhandledCriticalExtensions) != 0:
-		return brokenChain("no unknown critical extension", c.UnhandledCriticalExtensions[0].String())
+		return nil, brokenChain("no unknown critical extension", c.UnhandledCriticalExtensions[0].String())
 	}
-	return nil
+	return pub, nil
+}
+
+// namesAMD reports whether the name has, beside a common name, exactly what KDS says that all its certificates have.
+func namesAMD(n pkix.Name) bool {
+	only := func(have []string, want string) bool { return len(have) == 1 && have[0] == want }
+	return only(n.Country, "US") && only(n.Locality, "Santa Clara") && only(n.Province, "CA") &&
+		only(n.Organization, "Advanced Micro Devices") && only(n.OrganizationalUnit, "Engineering")
 }
 
 // checkSigned demands that the intermediate of r issued the certificate.
@@ -189,7 +211,8 @@ func (e *endorsement) checkSpeaksFor(f *fields, l Line) error {
 	}
 	var chip [64]byte
 	copy(chip[:], e.hwid)
-	if chip != f.chipID || chip == [64]byte{} {
+	// A host may mask the report's chip to zeros (ABI, "MASK_CHIP_ID"). The key is still that of the certificate's chip.
+	if masked := f.chipID == [64]byte{}; chip == [64]byte{} || chip != f.chipID && !masked {
 		return mismatch(fmt.Sprintf("a report by the certificate's chip %x…", chip[:8]), fmt.Sprintf("chip %x…", f.chipID[:8]))
 	}
 	return nil

@@ -3,6 +3,7 @@
 package snp
 
 import (
+	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -16,7 +17,8 @@ type Report struct {
 	verified                                         bool
 	root                                             Root
 	csp                                              string
-	notAfter                                         time.Time
+	hwid                                             [64]byte
+	leaf                                             *x509.Certificate // nil unless verified
 	reportedTCB, committedTCB, currentTCB, launchTCB TCB
 }
 
@@ -64,9 +66,21 @@ func (r *Report) ReportID() [32]byte { return r.reportID }
 // ReportIDMA is the report identifier of the migration agent, all ones where there is none.
 func (r *Report) ReportIDMA() [32]byte { return r.reportIDMA }
 
-// ChipID names the chip. Under a VCEK it equals the certificate's hardware identifier (Turin: 8 bytes, then zeros);
-// under a VLEK it may be masked to zeros.
+// ChipID is the chip as the report names it. Under a VCEK it equals the certificate's hardware identifier (Turin: 8
+// bytes, then zeros). A host may mask it to zeros under either key.
 func (r *Report) ChipID() [64]byte { return r.chipID }
+
+// EndorsedChip is the chip as the endorsement names it: the hardware identifier of a VCEK, even where the host masked
+// the report's, and the report's own chip under a VLEK, zero where that is masked.
+func (r *Report) EndorsedChip() [64]byte {
+	if r.key == vcek {
+		return r.hwid
+	}
+	return r.chipID
+}
+
+// ChipKeyMasked reports MASK_CHIP_KEY: whether the host withholds the chip's own key from guests.
+func (r *Report) ChipKeyMasked() bool { return r.maskChipKey }
 
 // Instance is report identifier and chip identifier, 96 bytes: one launch of one guest on one chip.
 func (r *Report) Instance() [96]byte {
@@ -112,6 +126,10 @@ func (r *Report) CurrentTCB() TCB { return r.currentTCB }
 // LaunchTCB is the TCB that ran when the guest was launched.
 func (r *Report) LaunchTCB() TCB { return r.launchTCB }
 
+// Firmware is the version of the SEV-SNP firmware that runs, and the one below which the host cannot roll back. Which
+// version is good enough is said by its TCB, not by this.
+func (r *Report) Firmware() (current, committed Firmware) { return r.firmware, r.committedFirmware }
+
 // Mitigations gives the mitigation vectors at launch and now; zero below version 5.
 func (r *Report) Mitigations() (launch, current uint64) { return r.launchMitigations, r.mitigations }
 
@@ -121,8 +139,13 @@ func (r *Report) SigningKey() string { return r.key.String() }
 // Provider is the provider that a VLEK is for, "" under a VCEK.
 func (r *Report) Provider() string { return r.csp }
 
-// EndorsementExpires is the end of validity of the endorsement key certificate.
-func (r *Report) EndorsementExpires() time.Time { return r.notAfter }
+// EndorsementExpires is the end of validity of the endorsement key certificate; the zero time before verification.
+func (r *Report) EndorsementExpires() time.Time {
+	if r.leaf == nil {
+		return time.Time{}
+	}
+	return r.leaf.NotAfter
+}
 
 // decodeTCBs reads the four TCB versions and refuses what firmware cannot say: more reported or committed than runs.
 func (r *Report) decodeTCBs() error {

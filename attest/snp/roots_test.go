@@ -4,10 +4,7 @@ package snp_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -20,6 +17,7 @@ import (
 
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/snp"
+	"github.com/kettle/attest/attest/snp/snptest"
 )
 
 // TestAMDRootsArePinned holds AMD's ARK certificates by SHA-256. A change of the library that brings others has to be
@@ -48,15 +46,15 @@ func TestAMDRootsArePinned(t *testing.T) {
 
 func TestParseRootsRefuses(t *testing.T) {
 	t.Parallel()
-	chain := func(change func(b *bench)) []byte {
-		b := newBench("Milan", "VCEK")
+	chain := func(change func(b *snptest.Machine)) []byte {
+		b := snptest.New("Milan", "VCEK")
 		change(b)
-		return b.rootsPEM(t)
+		return b.RootsPEM(t)
 	}
-	good := newBench("Milan", "VCEK")
-	ask, ark := toPEM(good.askDER(t)), toPEM(good.arkDER(t))
+	good := snptest.New("Milan", "VCEK")
+	ask, ark := snptest.PEM(good.ASKDER(t)), snptest.PEM(good.ARKDER(t))
 	critical := []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
-	withHeader := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Headers: map[string]string{"a": "b"}, Bytes: good.askDER(t)})
+	withHeader := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Headers: map[string]string{"a": "b"}, Bytes: good.ASKDER(t)})
 	tests := map[string]struct {
 		pem  []byte
 		want refusal.Code
@@ -71,42 +69,42 @@ func TestParseRootsRefuses(t *testing.T) {
 		"broken block skipped":   {slices.Concat([]byte("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), ask, ark), refusal.Malformed},
 		"header":                 {slices.Concat(withHeader, ark), refusal.Malformed},
 		"a key among them":       {slices.Concat(ask, bytes.ReplaceAll(ark, []byte("CERTIFICATE"), []byte("PUBLIC KEY"))), refusal.Malformed},
-		"der":                    {good.arkDER(t), refusal.Malformed},
-		"first is no x.509":      {slices.Concat(toPEM([]byte("no")), ark), refusal.Malformed},
-		"second is no x.509":     {slices.Concat(ask, toPEM([]byte("no"))), refusal.Malformed},
+		"der":                    {good.ARKDER(t), refusal.Malformed},
+		"first is no x.509":      {slices.Concat(snptest.PEM([]byte("no")), ark), refusal.Malformed},
+		"second is no x.509":     {slices.Concat(ask, snptest.PEM([]byte("no"))), refusal.Malformed},
 		"too long":               {append(slices.Concat(ask, ark), bytes.Repeat([]byte("\n"), 1<<17)...), refusal.Malformed},
 		"wrong order":            {slices.Concat(ark, ask), refusal.Chain},
 		"ark twice":              {slices.Concat(ark, ark), refusal.Chain},
-		"ark of no line":         {chain(func(b *bench) { b.ark.Subject.CommonName = "ARK-Rome" }), refusal.Chain},
-		"ark without prefix":     {chain(func(b *bench) { b.ark.Subject.CommonName = "Milan" }), refusal.Chain},
-		"ask of another line":    {chain(func(b *bench) { b.ask.Subject.CommonName = "SEV-Genoa" }), refusal.Chain},
-		"short keys":             {chain(func(b *bench) { b.arkKey = mustKey(rsa.GenerateKey(rand.Reader, 2048)) }), refusal.Chain},
-		"short ask key":          {chain(func(b *bench) { b.askKey = mustKey(rsa.GenerateKey(rand.Reader, 2048)) }), refusal.Chain},
-		"ark signed pkcs1":       {chain(func(b *bench) { b.ark.SignatureAlgorithm = x509.SHA384WithRSA }), refusal.Chain},
-		"ask signed with sha256": {chain(func(b *bench) { b.ask.SignatureAlgorithm = x509.SHA256WithRSAPSS }), refusal.Chain},
-		"ark no authority":       {chain(func(b *bench) { b.ark.IsCA = false }), refusal.Chain},
-		"ark cannot sign":        {chain(func(b *bench) { b.ark.KeyUsage = x509.KeyUsageCRLSign }), refusal.Chain},
-		"ark critical extension": {chain(func(b *bench) { b.ark.ExtraExtensions = critical }), refusal.Chain},
-		"ask critical extension": {chain(func(b *bench) { b.ask.ExtraExtensions = critical }), refusal.Chain},
-		"ask of another issuer": {slices.Concat(ask, toPEM(func() []byte {
-			b := newBench("Milan", "VCEK")
-			b.ark.Subject.Organization = []string{"Other"}
-			return b.arkDER(t)
+		"ark of no line":         {chain(func(b *snptest.Machine) { b.ARK.Subject.CommonName = "ARK-Rome" }), refusal.Chain},
+		"ark without prefix":     {chain(func(b *snptest.Machine) { b.ARK.Subject.CommonName = "Milan" }), refusal.Chain},
+		"ask of another line":    {chain(func(b *snptest.Machine) { b.ASK.Subject.CommonName = "SEV-Genoa" }), refusal.Chain},
+		"short keys":             {chain(func(b *snptest.Machine) { b.ARKKey = snptest.RSAKey(2048) }), refusal.Chain},
+		"short ask key":          {chain(func(b *snptest.Machine) { b.ASKKey = snptest.RSAKey(2048) }), refusal.Chain},
+		"ark signed pkcs1":       {chain(func(b *snptest.Machine) { b.ARK.SignatureAlgorithm = x509.SHA384WithRSA }), refusal.Chain},
+		"ask signed with sha256": {chain(func(b *snptest.Machine) { b.ASK.SignatureAlgorithm = x509.SHA256WithRSAPSS }), refusal.Chain},
+		"ark no authority":       {chain(func(b *snptest.Machine) { b.ARK.IsCA = false }), refusal.Chain},
+		"ark cannot sign":        {chain(func(b *snptest.Machine) { b.ARK.KeyUsage = x509.KeyUsageCRLSign }), refusal.Chain},
+		"ark critical extension": {chain(func(b *snptest.Machine) { b.ARK.ExtraExtensions = critical }), refusal.Chain},
+		"ask critical extension": {chain(func(b *snptest.Machine) { b.ASK.ExtraExtensions = critical }), refusal.Chain},
+		"ask of another issuer": {slices.Concat(ask, snptest.PEM(func() []byte {
+			b := snptest.New("Milan", "VCEK")
+			b.ARK.Subject.Organization = []string{"Other"}
+			return b.ARKDER(t)
 		}())), refusal.Chain},
-		"ask of another key": {slices.Concat(ask, toPEM(func() []byte {
-			b := newBench("Milan", "VCEK")
-			b.arkKey = b.askKey
-			return b.arkDER(t)
+		"ask of another key": {slices.Concat(ask, snptest.PEM(func() []byte {
+			b := snptest.New("Milan", "VCEK")
+			b.ARKKey = b.ASKKey
+			return b.ARKDER(t)
 		}())), refusal.Chain},
-		"ark signed by another": {slices.Concat(ask, toPEM(reSigned(t, good))), refusal.Chain},
-		"ecdsa ark": {slices.Concat(ask, toPEM(func() []byte {
-			k := mustKey(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
-			tmpl := template("ARK-Milan", true)
+		"ark signed by another": {slices.Concat(ask, snptest.PEM(reSigned(t, good))), refusal.Chain},
+		"ecdsa ark": {slices.Concat(ask, snptest.PEM(func() []byte {
+			k := snptest.ECDSAKey(elliptic.P384())
+			tmpl := snptest.Template("ARK-Milan", true)
 			tmpl.SignatureAlgorithm = x509.ECDSAWithSHA384
-			return certificate(t, tmpl, tmpl, &k.PublicKey, k)
+			return snptest.Certificate(t, tmpl, tmpl, &k.PublicKey, k)
 		}())), refusal.Chain},
-		"amd's ask signed by another ark": {slices.Concat(toPEM(certificate(t, good.ask, good.ark, amdKey(t, 0), good.arkKey)), ark), refusal.Policy},
-		"amd's ark as an ask":             {slices.Concat(toPEM(certificate(t, good.ask, good.ark, amdKey(t, 1), good.arkKey)), ark), refusal.Policy},
+		"amd's ask signed by another ark": {slices.Concat(snptest.PEM(snptest.Certificate(t, good.ASK, good.ARK, amdKey(t, 0), good.ARKKey)), ark), refusal.Policy},
+		"amd's ark as an ask":             {slices.Concat(snptest.PEM(snptest.Certificate(t, good.ASK, good.ARK, amdKey(t, 1), good.ARKKey)), ark), refusal.Policy},
 		"amd's milan":                     {trust.AskArkMilanVcekBytes, refusal.Policy},
 		"amd's genoa":                     {trust.AskArkGenoaVcekBytes, refusal.Policy},
 		"amd's turin":                     {trust.AskArkTurinVcekBytes, refusal.Policy},
@@ -133,20 +131,20 @@ func amdKey(t *testing.T, i int) any {
 }
 
 // reSigned gives the ARK with the ASK's signature over it: x509.CreateCertificate would refuse to make it in one step.
-func reSigned(t *testing.T, b *bench) []byte {
+func reSigned(t *testing.T, b *snptest.Machine) []byte {
 	t.Helper()
-	named := *b.ark
-	return certificate(t, b.ark, &named, &b.arkKey.PublicKey, b.askKey)
+	named := *b.ARK
+	return snptest.Certificate(t, b.ARK, &named, &b.ARKKey.PublicKey, b.ASKKey)
 }
 
 func TestParseRootsAccepts(t *testing.T) {
 	t.Parallel()
-	b := newBench("Milan", "VLEK")
+	b := snptest.New("Milan", "VLEK")
 	for name, data := range map[string][]byte{
-		"as written":   b.rootsPEM(t),
-		"carriage":     bytes.ReplaceAll(b.rootsPEM(t), []byte("\n"), []byte("\r\n")),
-		"white space":  slices.Concat([]byte("\n"), b.rootsPEM(t), []byte("\r\n\r\n")),
-		"no last line": bytes.TrimSpace(b.rootsPEM(t)),
+		"as written":   b.RootsPEM(t),
+		"carriage":     bytes.ReplaceAll(b.RootsPEM(t), []byte("\n"), []byte("\r\n")),
+		"white space":  slices.Concat([]byte("\n"), b.RootsPEM(t), []byte("\r\n\r\n")),
+		"no last line": bytes.TrimSpace(b.RootsPEM(t)),
 	} {
 		roots, err := snp.ParseRoots(data)
 		if err != nil || len(roots) != 1 || roots[0].AMD() || roots[0].Line() != snp.Milan {
@@ -157,9 +155,9 @@ func TestParseRootsAccepts(t *testing.T) {
 
 func TestEndorsementKey(t *testing.T) {
 	t.Parallel()
-	b := newBench("Milan", "VCEK")
-	leaf, rest := b.leafDER(t), b.rootsPEM(t)
-	for name, data := range map[string][]byte{"alone": toPEM(leaf), "with its chain": append(toPEM(leaf), rest...)} {
+	b := snptest.New("Milan", "VCEK")
+	leaf, rest := b.LeafDER(t), b.RootsPEM(t)
+	for name, data := range map[string][]byte{"alone": snptest.PEM(leaf), "with its chain": append(snptest.PEM(leaf), rest...)} {
 		if got, err := snp.EndorsementKey(data); err != nil || !bytes.Equal(got, leaf) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -171,9 +169,9 @@ func TestEndorsementKey(t *testing.T) {
 		"nothing":      {nil, refusal.EndorsementsMissing},
 		"white space":  {[]byte("\n "), refusal.EndorsementsMissing},
 		"der":          {leaf, refusal.Malformed},
-		"text":         {append([]byte("x"), toPEM(leaf)...), refusal.Malformed},
-		"text at end":  {append(toPEM(leaf), 'x'), refusal.Malformed},
-		"five of them": {bytes.Repeat(toPEM(leaf), 5), refusal.Malformed},
+		"text":         {append([]byte("x"), snptest.PEM(leaf)...), refusal.Malformed},
+		"text at end":  {append(snptest.PEM(leaf), 'x'), refusal.Malformed},
+		"five of them": {bytes.Repeat(snptest.PEM(leaf), 5), refusal.Malformed},
 	} {
 		got, err := snp.EndorsementKey(tt.data)
 		wantFirst(t, err, tt.want)

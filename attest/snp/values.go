@@ -61,40 +61,11 @@ func (b tcbBytes) decode(l Line) (TCB, bool) {
 	return TCB{Bootloader: b[0], TEE: b[1], SNP: b[6], Microcode: b[7]}, allZero(b[2:6])
 }
 
-// Policy is the guest policy fixed at launch (ABI, table "Guest Policy Structure").
-type Policy uint64
+// Firmware is the version of the SEV-SNP firmware, for example 1.55.31.
+type Firmware struct{ Major, Minor, Build uint8 }
 
-const (
-	policySMT        Policy = 1 << 16
-	policyReserved1  Policy = 1 << 17
-	policyMigration  Policy = 1 << 18
-	policyDebug      Policy = 1 << 19
-	policyReservedLo        = 26
-)
-
-// SMT reports whether the guest may run where simultaneous multithreading is on.
-func (p Policy) SMT() bool { return p&policySMT != 0 }
-
-// MigrationAgent reports whether a migration agent may be bound to the guest.
-func (p Policy) MigrationAgent() bool { return p&policyMigration != 0 }
-
-// Debug reports whether the host may read and write the guest's memory.
-func (p Policy) Debug() bool { return p&policyDebug != 0 }
-
-// PlatformInfo says how the host is configured (ABI, table "PLATFORM_INFO").
-type PlatformInfo uint64
-
-const platformInfoKnownBits = 8
-
-// SMT reports whether simultaneous multithreading is on.
-func (p PlatformInfo) SMT() bool { return p&(1<<0) != 0 }
-
-// CiphertextHiding reports whether ciphertext hiding is on for memory.
-func (p PlatformInfo) CiphertextHiding() bool { return p&(1<<4) != 0 }
-
-// AliasCheckComplete reports whether the firmware found no aliased memory addresses since the last reset
-// (AMD-SB-3015, "BadRAM").
-func (p PlatformInfo) AliasCheckComplete() bool { return p&(1<<5) != 0 }
+// String gives major.minor.build in decimal.
+func (v Firmware) String() string { return fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Build) }
 
 // keyKind is SIGNING_KEY of the report: which kind of endorsement key signed it.
 type keyKind uint8
