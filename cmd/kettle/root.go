@@ -48,7 +48,7 @@ Exit codes:
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
-	root.AddCommand(a.verifyCommand(), a.inspectCommand(), a.evidenceCommand()) //nolint:contextcheck // cobra hands the context of ExecuteContext to each command.
+	root.AddCommand(a.verifyCommand(), a.inspectCommand(), a.evidenceCommand(), a.imageCommand()) //nolint:contextcheck // cobra hands the context of ExecuteContext to each command.
 	err := root.ExecuteContext(ctx)
 	if err != nil && !a.started {
 		return &cli.UsageError{Err: err}

@@ -5,6 +5,10 @@
 // Its functions are pure: the same bytes give the same digest anywhere, so that a launcher and a verifier who have
 // never met agree. It trusts nobody; it says what would be measured, never that something was.
 //
+// [SNP] predicts the launch digest of an SEV-SNP guest, [MRTD] the initial measurement of a trust domain, [Sim] that of the
+// simulator. What is measured later, while firmware boots a kernel, is package boot's; firmware files are read by package ovmf.
+// Not modelled: an SVSM, IGVM files, and paravisors, whose makers publish their own digests.
+//
 // # The simulator's launch digest
 //
 // The simulated secure processor measures a direct boot as SHA-384 over these bytes, in this order:
