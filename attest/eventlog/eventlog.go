@@ -11,7 +11,10 @@
 // Events of the types that extend a run-time register are replayed into the value that the register must have:
 //
 //	register_0     = 32 zero bytes
-//	register_{i+1} = SHA-256(register_i ‖ digest_i)
+//	register_{i+1} = SHA-256(register_i ‖ digest_i)       PCR 15, and the simulator's register
+//
+//	rtmr_0     = 48 zero bytes
+//	rtmr_{i+1} = SHA-384(rtmr_i ‖ SHA-384(digest_i))      RTMR3
 //
 // The package guarantees that a parsed log is complete from its first event, in canonical form, and has the order that
 // an honest environment gives it: environment-key, then dispatch, then responses. It trusts nothing: a log proves
@@ -21,6 +24,7 @@ package eventlog
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/json"
 	"fmt"
 
@@ -59,6 +63,7 @@ type Log struct {
 	raw      []byte
 	head     binding.Digest
 	register binding.Digest
+	rtmr     [48]byte
 }
 
 // Append adds an event. It refuses an event that an honest environment would not log at this place.
@@ -74,7 +79,7 @@ func (l *Log) Append(t Type, digest binding.Digest) error {
 	lineDigest := sha256.Sum256(line)
 	l.head = binding.Sum(append(l.head[:], lineDigest[:]...))
 	if t.extends() {
-		l.register = Extend(l.register, digest)
+		l.register, l.rtmr = Extend(l.register, digest), ExtendRTMR(l.rtmr, digest)
 	}
 	l.events = append(l.events, e)
 	l.raw = append(append(l.raw, line...), '\n')
@@ -109,8 +114,11 @@ func (l *Log) Bytes() []byte { return bytes.Clone(l.raw) }
 // Head gives the hash chain over all lines.
 func (l *Log) Head() binding.Digest { return l.head }
 
-// Register gives the value that the run-time register has after these events.
+// Register gives the value that a run-time register of SHA-256 has after these events.
 func (l *Log) Register() binding.Digest { return l.register }
+
+// RTMR gives the value that RTMR3 of a trust domain has after these events.
+func (l *Log) RTMR() [48]byte { return l.rtmr }
 
 // Events gives the events in order.
 func (l *Log) Events() []Event { return append([]Event(nil), l.events...) }
@@ -118,6 +126,15 @@ func (l *Log) Events() []Event { return append([]Event(nil), l.events...) }
 // Extend gives the register value after extending old with digest.
 func Extend(old, digest binding.Digest) binding.Digest {
 	return binding.Sum(append(append([]byte(nil), old[:]...), digest[:]...))
+}
+
+// RTMRDigest gives what RTMR3 is extended with for an event: the SHA-384 of the event's digest.
+func RTMRDigest(digest binding.Digest) [48]byte { return sha512.Sum384(digest[:]) }
+
+// ExtendRTMR gives the value of RTMR3 after an event with this digest.
+func ExtendRTMR(old [48]byte, digest binding.Digest) [48]byte {
+	d := RTMRDigest(digest)
+	return sha512.Sum384(append(old[:], d[:]...))
 }
 
 // Parse replays a log from its bytes. Only the exact bytes that [Log.Bytes] would give are accepted.

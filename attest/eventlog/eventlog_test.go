@@ -4,6 +4,7 @@ package eventlog
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -50,6 +51,11 @@ func TestGolden(t *testing.T) {
 		if l.Head().String() != s.head || l.Register().String() != s.register {
 			t.Errorf("event %d: head %s, register %s", i, l.Head(), l.Register())
 		}
+	}
+	// Computed by another program, as the lines above. Responses extend nothing.
+	const rtmr = "2938b8220cf300df011c1f062ce2613681073b6f0e67944a33f6588c411b54d5303fe2f94b41c51a395d8943c6380837"
+	if got := l.RTMR(); hex.EncodeToString(got[:]) != rtmr {
+		t.Errorf("RTMR3 %x", got)
 	}
 	if string(l.Bytes()) != golden {
 		t.Errorf("bytes\n%s", l.Bytes())
