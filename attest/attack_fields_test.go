@@ -182,7 +182,7 @@ func TestAttackSubstitutedEvidence(t *testing.T) {
 // items gives the items of evidence by their names.
 func items(c *evidence.Collection) map[string]*[]byte {
 	return map[string]*[]byte{
-		"report": &c.Report, "endorsements": &c.Endorsements, "binding": &c.Binding, "public-key": &c.PublicKey, "event-log": &c.EventLog,
+		"report": &c.Report, "endorsements": &c.Leaf, "binding": &c.Binding, "public-key": &c.PublicKey, "event-log": &c.EventLog,
 	}
 }
 

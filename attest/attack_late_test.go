@@ -204,11 +204,14 @@ func hasRegister(t *testing.T, line []byte) bool {
 	t.Helper()
 	e, err := evidence.Parse(line)
 	fatal(t, err)
-	q, err := appraise.Verify(e, nil, roots(t), attesttest.Now())
+	q, err := appraise.Verify(&e.Evidence, nil, roots(t), attesttest.Now())
 	fatal(t, err)
 	a, err := q.Meets(policyOf(t).Environments(), attesttest.Now())
 	fatal(t, err)
-	_, has := a.Register()
+	log, err := eventlog.Parse(e.EventLog)
+	fatal(t, err)
+	has, err := a.Replays(log)
+	fatal(t, err)
 	return has
 }
 

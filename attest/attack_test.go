@@ -191,7 +191,7 @@ func TestAttackQuote(t *testing.T) {
 		"other chip's certificate": {make: func(t *testing.T) attesttest.Lines {
 			t.Helper()
 			other := attesttest.Processor(t, attesttest.LaunchDigest())
-			return hooks(attesttest.Hooks{ResponseEvidence: func(c *evidence.Collection) { c.Endorsements = leafOf(t, other) }})(t)
+			return hooks(attesttest.Hooks{ResponseEvidence: func(c *evidence.Collection) { c.Leaf = leafOf(t, other) }})(t)
 		}, link: "quote", want: refusal.ErrNotVerified},
 		"root not named": asked(func(t *testing.T, r *attest.Request) {
 			t.Helper()
@@ -202,7 +202,7 @@ func TestAttackQuote(t *testing.T) {
 		"no certificate anywhere": {make: func(t *testing.T) attesttest.Lines {
 			t.Helper()
 			return attesttest.Whole(t, attesttest.Options{EndorseOnce: true, Hooks: attesttest.Hooks{
-				BootEvidence: func(c *evidence.Collection) { c.Endorsements = nil },
+				BootEvidence: func(c *evidence.Collection) { c.Endorsements = evidence.Endorsements{} },
 			}})
 		}, link: "quote", want: refusal.ErrEndorsementsMissing},
 		"another root": asked(func(t *testing.T, r *attest.Request) {

@@ -27,7 +27,6 @@ import (
 	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/policy"
 	"github.com/kettle/attest/attest/refusal"
-	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/token"
 )
 
@@ -54,24 +53,22 @@ type Request struct {
 	Artifact Artifact
 	Files    []*bundle.File // searched as one; order and unknown lines mean nothing
 	Policy   *policy.Policy // sections environments and artifacts
-	Roots    []snp.Root     // see Roots
+	Roots    appraise.Roots // see Roots
 	Trust    *token.Trust   // GitHub's keys; required as soon as the identity comes from a token
 	At       time.Time      // judge certificates and policy at this time; zero means now
 }
 
-// Roots gives AMD's pinned roots and those of the private root files, each PEM with ASK, then ARK. Evidence under a
-// private root is of platform "sim", whatever it says of itself.
-func Roots(private ...[]byte) ([]snp.Root, error) {
-	roots, err := snp.AMDRoots()
+// Roots gives the pinned roots of AMD and Intel and those of the private root files, see [appraise.Roots.WithPrivate].
+// Evidence under a private root is of platform "sim", whatever it says of itself.
+func Roots(private ...[]byte) (appraise.Roots, error) {
+	roots, err := appraise.Pinned()
 	if err != nil {
-		return nil, fmt.Errorf("reading pinned roots: %w", err)
+		return appraise.Roots{}, err
 	}
 	for _, p := range private {
-		more, err := snp.ParseRoots(p)
-		if err != nil {
-			return nil, fmt.Errorf("reading private root: %w", err)
+		if roots, err = roots.WithPrivate(p); err != nil {
+			return appraise.Roots{}, err
 		}
-		roots = append(roots, more...)
 	}
 	return roots, nil
 }
@@ -123,7 +120,7 @@ func (r Request) complete() error {
 	var errs []error
 	for name, has := range map[string]bool{
 		"artifact digest": !r.Artifact.Digest.IsZero(), "bundle": len(r.Files) > 0, "policy": r.Policy != nil,
-		"root": len(r.Roots) > 0,
+		"root": !r.Roots.Empty(),
 	} {
 		if !has {
 			errs = append(errs, fmt.Errorf("%w: no %s", ErrIncomplete, name))

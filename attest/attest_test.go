@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"github.com/kettle/attest/attest"
+	"github.com/kettle/attest/attest/appraise"
 	"github.com/kettle/attest/attest/attesttest"
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/policy"
-	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/token"
 )
 
@@ -50,7 +50,7 @@ func trust(t testing.TB) *token.Trust {
 	return tr
 }
 
-func roots(t testing.TB) []snp.Root {
+func roots(t testing.TB) appraise.Roots {
 	t.Helper()
 	r, err := attest.Roots(attesttest.Authority().RootsPEM())
 	if err != nil {
@@ -157,7 +157,7 @@ func TestVerifyIncomplete(t *testing.T) {
 	l := attesttest.Whole(t, attesttest.Options{})
 	for name, blank := range map[string]func(*attest.Request){
 		"digest": func(r *attest.Request) { r.Artifact.Digest = binding.Digest{} }, "files": func(r *attest.Request) { r.Files = nil },
-		"policy": func(r *attest.Request) { r.Policy = nil }, "roots": func(r *attest.Request) { r.Roots = nil },
+		"policy": func(r *attest.Request) { r.Policy = nil }, "roots": func(r *attest.Request) { r.Roots = appraise.Roots{} },
 	} {
 		req := request(t, l.Artifact, l.Bytes())
 		blank(&req)

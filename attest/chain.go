@@ -3,7 +3,6 @@
 package attest
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -135,17 +134,13 @@ func (c *chain) checkQuote() (found, error) {
 		return found{}, err
 	}
 	c.quote = q
-	r := q.Report()
-	root, fingerprint := "AMD's pinned root", r.Root().Fingerprint()
-	if !r.Root().AMD() {
-		root = "private root sha256:" + hex.EncodeToString(fingerprint[:])
-	}
-	return found{fmt.Sprintf("%s report, %s line, %s", q.Platform(), r.Line(), r.SigningKey()), root, false}, nil
+	what, root := q.Describe()
+	return found{what, root, false}, nil
 }
 
 // checkBinding demands that the quote was made for this provenance, this key and this build, as a response.
 func (c *chain) checkBinding() (found, error) {
-	ctx, err := binding.Check(c.quote.Report().ReportData(), c.payload, c.evidence.Binding, binding.Response)
+	ctx, err := c.quote.Binds(c.payload, c.evidence.Binding, binding.Response)
 	if err != nil {
 		return found{}, err
 	}
@@ -176,7 +171,7 @@ func (c *chain) checkMeasurement() (found, error) {
 
 // checkEventLog replays the log: key, dispatch, the earlier responses, and nothing else.
 func (c *chain) checkEventLog() (found, error) {
-	log, err := replay(c.evidence, c.appraisal, c.context.EnvironmentKey, c.context.Dispatch)
+	log, replayed, err := replay(c.evidence, c.appraisal, c.context.EnvironmentKey, c.context.Dispatch)
 	if err != nil {
 		return found{}, err
 	}
@@ -188,14 +183,14 @@ func (c *chain) checkEventLog() (found, error) {
 		return found{}, err
 	}
 	source := "event log, head quoted"
-	if _, has := c.appraisal.Register(); has {
+	if replayed {
 		source += ", register replayed"
 	}
 	required, err := c.req.Policy.Environments().Requires(c.req.At)
 	if err != nil {
 		return found{}, err
 	}
-	if _, has := c.appraisal.Register(); !has && slices.Contains(required, policy.RegisterReplay) {
+	if !replayed && slices.Contains(required, policy.RegisterReplay) {
 		return found{}, refuse(refusal.Policy, "a platform with a run-time register, as environments.lateCompromise requires",
 			c.appraisal.Platform(), "require other evidence against late compromise, or build on a platform that has a register")
 	}
@@ -203,11 +198,12 @@ func (c *chain) checkEventLog() (found, error) {
 }
 
 // replay parses the event log of one piece of evidence and demands that it starts with exactly these events, that
-// nothing but responses follows the second, and that the machine's register, where it has one, is their replay.
-func replay(e *evidence.Collection, a *appraise.Appraisal, digests ...binding.Digest) (*eventlog.Log, error) {
-	log, err := eventlog.Parse(e.EventLog)
+// nothing but responses follows the second, and that the machine's register, where it has one, is their replay, which
+// replayed says.
+func replay(e *evidence.Collection, a *appraise.Appraisal, digests ...binding.Digest) (log *eventlog.Log, replayed bool, err error) {
+	log, err = eventlog.Parse(e.EventLog)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	events := log.Events()
 	var errs []error
@@ -217,9 +213,6 @@ func replay(e *evidence.Collection, a *appraise.Appraisal, digests ...binding.Di
 				"another event, or none", nextAltered))
 		}
 	}
-	if register, has := a.Register(); has && register != log.Register() {
-		errs = append(errs, refuse(refusal.EventLogMismatch, "the machine's register to be the replay of the log, "+log.Register().String(),
-			register.String(), "more or other things were extended than the log says; do not trust this environment"))
-	}
-	return log, errors.Join(errs...)
+	replayed, err = a.Replays(log)
+	return log, replayed, errors.Join(append(errs, err)...)
 }

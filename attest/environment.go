@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kettle/attest/attest/appraise"
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/policy"
@@ -42,7 +41,7 @@ func (c *chain) environmentStatement(payload binding.Digest, e *evidence.Collect
 	if err != nil {
 		return nil, err
 	}
-	ctx, err := binding.Check(a.Report().ReportData(), signed, e.Binding, purpose)
+	ctx, err := a.Quote().Binds(signed, e.Binding, purpose)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +54,7 @@ func (c *chain) environmentStatement(payload binding.Digest, e *evidence.Collect
 	if purpose == binding.Dispatch {
 		digests = append(digests, payload)
 	}
-	log, err := replay(e, a, digests...)
+	log, _, err := replay(e, a, digests...)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +68,7 @@ func (c *chain) sameInstance(i statement.Instance) []claim {
 	want := c.appraisal.Instance()
 	return []claim{
 		{"platform", want.Platform, i.Platform}, {"report ID", want.ReportID, i.ReportID}, {"chip ID", want.ChipID, i.ChipID},
+		{"attestation key", want.AttestationKey, i.AttestationKey},
 	}
 }
 
@@ -154,7 +154,7 @@ func (c *chain) checkBoot() (found, error) {
 	if e == nil {
 		return found{}, refuse(refusal.Missing, "the BOOT evidence sha256:"+c.dispatch.BootEvidence.String(), "none", nextWhole)
 	}
-	payload, ok := appraise.UnverifiedPayloadDigest(e)
+	payload, ok := c.idx.quoted[e]
 	if !ok || len(c.idx.bundles[payload]) == 0 {
 		return found{}, refuse(refusal.Missing, "the BOOT statement that its evidence quotes", "none", nextWhole)
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/refusal"
-	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/statement"
 )
 
@@ -34,7 +33,9 @@ type index struct {
 	dispatches   []binding.Digest
 	evidence     map[binding.Digest]*evidence.Collection   // by line
 	quotes       map[binding.Digest][]*evidence.Collection // by the payload that they say they quote
-	endorsements [][]byte                                  // of all files
+	quoted       map[*evidence.Collection]binding.Digest   // the same the other way round
+	inOrder      []*evidence.Collection                    // as the files have them
+	endorsements []evidence.Endorsements                   // of all files
 	verified     map[*evidence.Collection]func() (*appraise.Quote, error)
 }
 
@@ -54,7 +55,7 @@ type candidate struct {
 func newIndex(files []*bundle.File) *index {
 	idx := &index{
 		bundles: map[binding.Digest][]*bundle.Bundle{}, evidence: map[binding.Digest]*evidence.Collection{},
-		quotes: map[binding.Digest][]*evidence.Collection{},
+		quotes: map[binding.Digest][]*evidence.Collection{}, quoted: map[*evidence.Collection]binding.Digest{},
 	}
 	for _, f := range files {
 		for _, b := range f.Bundles {
@@ -64,6 +65,9 @@ func newIndex(files []*bundle.File) *index {
 			idx.addEvidence(e)
 		}
 		idx.endorsements = append(idx.endorsements, f.Endorsements()...)
+	}
+	for _, e := range idx.inOrder {
+		idx.findPayload(e)
 	}
 	return idx
 }
@@ -93,17 +97,32 @@ func (idx *index) addEvidence(e bundle.Evidence) {
 		return
 	}
 	idx.evidence[d] = e.Collection
-	if quoted, ok := appraise.UnverifiedPayloadDigest(e.Collection); ok {
-		idx.quotes[quoted] = append(idx.quotes[quoted], e.Collection)
+	idx.inOrder = append(idx.inOrder, e.Collection)
+}
+
+// findPayload finds the statement that evidence says it quotes. A TPM's quote names it by a digest of a digest.
+func (idx *index) findPayload(e *evidence.Collection) {
+	payload, ok := appraise.UnverifiedPayloadDigest(&e.Evidence)
+	if !ok {
+		for d := range idx.bundles {
+			if appraise.UnverifiedQuotes(e, d) {
+				payload, ok = d, true
+				break
+			}
+		}
+	}
+	if ok {
+		idx.quotes[payload] = append(idx.quotes[payload], e)
+		idx.quoted[e] = payload
 	}
 }
 
 // prepare makes each quote's verification something that happens once, when it is asked for. A bundle has three quotes,
 // each of which costs milliseconds: where there are few, all begin at once. wait returns when none runs any more.
-func (idx *index) prepare(roots []snp.Root, at time.Time) (wait func()) {
+func (idx *index) prepare(roots appraise.Roots, at time.Time) (wait func()) {
 	idx.verified = make(map[*evidence.Collection]func() (*appraise.Quote, error), len(idx.evidence))
 	for _, e := range idx.evidence {
-		idx.verified[e] = sync.OnceValues(func() (*appraise.Quote, error) { return appraise.Verify(e, idx.endorsements, roots, at) })
+		idx.verified[e] = sync.OnceValues(func() (*appraise.Quote, error) { return appraise.Verify(&e.Evidence, idx.endorsements, roots, at) })
 	}
 	var running sync.WaitGroup
 	if len(idx.verified) <= maxAtOnce {

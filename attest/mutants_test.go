@@ -54,7 +54,7 @@ func TestMutants(t *testing.T) {
 // withoutRegister is a world in which no platform has a run-time register, as it is on SEV-SNP.
 func withoutRegister() *mutant.Mutant {
 	return &mutant.Mutant{
-		Check: "run-time register", File: folder + "/appraise/appraise.go", Old: "if a.Platform() != snp.PlatformSim {", New: "if true {",
+		Check: "run-time register", File: folder + "/appraise/judge.go", Old: "case q.Platform() == PlatformSim:\n\t\tv :=", New: "case false:\n\t\tv :=",
 	}
 }
 
@@ -120,11 +120,11 @@ func cuts() []row {
 		change("events of the log", chain, [2]string{"if i >= len(events) || events[i].Type != t || events[i].Digest != digests[i] {", "if i >= len(events) {"},
 			"^TestAttackEventLog$/^another_machine's_log$"),
 		change("quote of the response", chain, [2]string{
-			"ctx, err := binding.Check(c.quote.Report().ReportData(), c.payload, c.evidence.Binding, binding.Response)",
+			"ctx, err := c.quote.Binds(c.payload, c.evidence.Binding, binding.Response)",
 			"ctx, err := binding.Parse(c.evidence.Binding)",
 		}, "^TestAttackBinding$/^provenance_not_quoted$"),
 		change("quote of the environment's statements", environment, [2]string{
-			"ctx, err := binding.Check(a.Report().ReportData(), signed, e.Binding, purpose)", "ctx, err := binding.Parse(e.Binding)",
+			"ctx, err := a.Quote().Binds(signed, e.Binding, purpose)", "ctx, err := binding.Parse(e.Binding)",
 		}, "^TestAttackBoot$/^purpose$"),
 		change("signature of the environment's statements", environment, [2]string{
 			"signed, err := c.idx.signed(payload, e.PublicKey)", "signed, err := c.idx.bundles[payload][0].Payload(), error(nil)",

@@ -83,7 +83,10 @@ func TestOtherBuildIsWhole(t *testing.T) {
 	fatal(t, err)
 	for name, v := range map[string]any{"provenance": *p, "dispatch": *d, "boot": *b} {
 		for _, path := range blank(reflect.ValueOf(v), name) {
-			if path != "provenance.Internal.Kettle.Egress.Flows[0].Refused" { // what was refused did not pass
+			switch {
+			case path == "provenance.Internal.Kettle.Egress.Flows[0].Refused": // what was refused did not pass
+			case strings.HasSuffix(path, ".Instance.AttestationKey"): // no TPM speaks on this platform
+			default:
 				t.Errorf("otherBuild leaves %s empty", path)
 			}
 		}

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kettle/attest/attest/appraise"
 	"github.com/kettle/attest/attest/binding"
-	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/statement"
 )
 
@@ -39,13 +39,18 @@ func (c *chain) notes(given bool) []string {
 	}
 	notes := []string{
 		fmt.Sprintf("time: certificates and policy judged at %s, %s; no timestamp covers the evidence", c.req.At.UTC().Format(time.RFC3339), clock),
-		"revocation: not checked",
-		"image: the measurement is the policy's word; the image's own provenance was not checked",
 	}
-	if c.appraisal.Platform() == snp.PlatformSim {
+	if !c.quote.RevocationChecked() {
+		notes = append(notes, "revocation: not checked")
+	}
+	notes = append(notes, "image: the measurement is the policy's word; the image's own provenance was not checked")
+	switch r := c.quote.Report(); {
+	case c.appraisal.Platform() == appraise.PlatformSim:
 		notes = append(notes, "sim: a simulator made the evidence; it proves nothing outside a test")
-	} else {
-		notes = append(notes, "acpi: unmeasured")
+	case r != nil:
+		for _, o := range r.Unproven() {
+			notes = append(notes, o.Name+": "+o.State)
+		}
 	}
 	if c.claims == nil {
 		notes = append(notes, "identity: read from GitHub's API by the environment; GitHub did not sign it")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/eventlog"
+	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/sim"
 	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/statement"
@@ -45,7 +46,7 @@ func newChip(b *testing.B) *chip {
 
 func (c *chip) Quote(_ context.Context, rd [64]byte) (Quote, error) {
 	report, err := c.processor.Report(rd)
-	return Quote{Report: report, Endorsement: c.leaf}, err
+	return Quote{Evidence: evidence.Evidence{Kind: evidence.SNP, Report: report, Endorsements: evidence.Endorsements{Leaf: c.leaf}}}, err
 }
 
 func (c *chip) Extend(_ context.Context, d binding.Digest) error {
@@ -54,7 +55,7 @@ func (c *chip) Extend(_ context.Context, d binding.Digest) error {
 }
 
 func (c *chip) Appraise(q Quote, at time.Time) (Self, error) {
-	r, err := snp.Verify(q.Report, q.Endorsement, c.roots, at)
+	r, err := snp.Verify(q.Report, q.Leaf, c.roots, at)
 	if err != nil {
 		return Self{}, err
 	}

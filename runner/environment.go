@@ -208,10 +208,10 @@ func (e *environment) attest(ctx context.Context, key *bundle.Key, payload []byt
 		return record{}, fmt.Errorf("appraising the quote: it is from instance %v, not from this machine", self.Instance)
 	}
 	collection := evidence.Collection{
-		Report: q.Report, Binding: bound, PublicKey: key.SPKI(), EventLog: e.log.Bytes(),
+		Evidence: q.Evidence, Binding: bound, PublicKey: key.SPKI(), EventLog: e.log.Bytes(),
 	}
-	if c.Purpose == binding.Boot || c.Purpose == binding.Final { // the others travel with BOOT
-		collection.Endorsements = q.Endorsement
+	if c.Purpose != binding.Boot && c.Purpose != binding.Final { // theirs travel with BOOT
+		collection.Endorsements, collection.BootLog = evidence.Endorsements{}, nil
 	}
 	line, err := collection.Line()
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/eventlog"
+	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/internal/secret"
@@ -117,7 +118,7 @@ func (w *world) Quote(ctx context.Context, rd [64]byte) (Quote, error) {
 	if len(w.quotes) > 2 && w.quoteErr != nil { // the probe and BOOT work
 		return Quote{}, w.quoteErr
 	}
-	return Quote{Report: rd[:], Endorsement: []byte("certificate")}, nil
+	return Quote{evidence.Evidence{Kind: evidence.SNP, Report: rd[:], Endorsements: evidence.Endorsements{Leaf: []byte("certificate")}}}, nil
 }
 
 func (w *world) Extend(_ context.Context, d binding.Digest) error {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/internal/secret"
 )
@@ -69,11 +70,9 @@ type Device interface {
 	Extend(ctx context.Context, digest binding.Digest) error
 }
 
-// Quote is what the secure processor gave, with the certificate that verifies it.
-type Quote struct {
-	Report      []byte // as the hardware made it
-	Endorsement []byte // DER of the endorsement key's certificate; the same in every quote of one machine
-}
+// Quote is what the secure processor gave: evidence with its endorsements and its boot log, which are the same in every
+// quote of one machine and travel once.
+type Quote struct{ evidence.Evidence }
 
 // Appraiser checks the environment's own quotes against the configured roots. It stops mistakes early; nobody outside
 // relies on it.

@@ -4,26 +4,30 @@
 //
 // Judging has two steps, because they fail for different reasons. [Verify] asks whether the evidence is genuine: a
 // secure processor made it, its endorsements lead to a root that the caller named, all of it was valid at the time that
-// the caller named. [Quote.Meets] asks whether the machine is good enough: the floor, platform, chip and measurement
-// that the section environments of a policy accepts. An [Appraisal] exists only after both.
+// the caller named. [Quote.Judge] and [Quote.Meets] ask whether the machine is good enough: the floor, and the platform,
+// chip, measurement and registers that the section environments of a policy accepts. An [Appraisal] exists only after
+// both.
 //
-// The package guarantees nothing about what was quoted: comparing report data with statements is for package binding
-// and the caller. It trusts the caller's roots, time and policy, and the platform packages for their formats.
+// The package guarantees that a platform's name is decided by the root that the evidence leads to, never by what the
+// evidence calls itself: under a private root everything is "sim". It trusts the caller's roots, time and policy, and
+// the platform packages for their formats.
 package appraise
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/evidence"
-	"github.com/kettle/attest/attest/floor"
-	"github.com/kettle/attest/attest/policy"
+	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/snp"
-	"github.com/kettle/attest/attest/statement"
+	"github.com/kettle/attest/attest/tdx"
+	"github.com/kettle/attest/attest/vtpm"
 )
+
+// PlatformSim is the platform of everything that leads to a private root.
+const PlatformSim = "sim"
 
 // ErrUnsupported is matched by every [*UnsupportedError].
 var ErrUnsupported = errors.New("not supported here")
@@ -43,104 +47,133 @@ func (e *UnsupportedError) Is(target error) bool { return target == ErrUnsupport
 // Unsupported reports true; programs give it an exit code of its own.
 func (e *UnsupportedError) Unsupported() bool { return true }
 
-// Quote is evidence that is genuine and whose machine is not yet judged. Only [Verify] makes one.
-type Quote struct{ report *snp.Report }
-
-// MaxEndorsements bounds the certificates that are tried for one quote.
+// MaxEndorsements bounds what is tried for one quote.
 const MaxEndorsements = 16
+
+// Quote is evidence that is genuine and whose machine is not yet judged. Only [Verify] makes one.
+type Quote struct {
+	kind        evidence.Kind
+	at          time.Time
+	report      *snp.Report // SNP, AzureSNP
+	td          *tdx.Quote  // TDX, AzureTDX
+	guest       *vtpm.Guest // AzureSNP, AzureTDX
+	tpm         *vtpm.Quote // AzureSNP, AzureTDX, VTPM
+	crls        [][]byte    // AMD's lists that came with the evidence or beside it
+	collaterals [][]byte    // Intel's, the same
+}
 
 // Verify checks evidence against the roots at the given time. Evidence without endorsements of its own is checked with
 // those of others, in order, until one is for its chip and TCB. Its errors are refusals.
-func Verify(c *evidence.Collection, others [][]byte, roots []snp.Root, at time.Time) (*Quote, error) {
-	candidates := [][]byte{c.Endorsements}
-	if len(c.Endorsements) == 0 && len(others) > 0 {
-		candidates = others[:min(len(others), MaxEndorsements)]
+func Verify(e *evidence.Evidence, others []evidence.Endorsements, roots Roots, at time.Time) (*Quote, error) {
+	if e == nil {
+		return nil, noEvidence()
 	}
-	var first error
-	for _, leaf := range candidates {
-		report, err := snp.Verify(c.Report, leaf, roots, at)
-		if err == nil {
-			return &Quote{report}, nil
-		}
-		if first == nil {
-			first = err
-		}
+	if err := e.Check(); err != nil {
+		return nil, err
 	}
-	return nil, first
-}
-
-// Report gives the verified report.
-func (q *Quote) Report() *snp.Report { return q.report }
-
-// Platform is "snp", or "sim" under a private root.
-func (q *Quote) Platform() string { return q.report.Platform() }
-
-// MeetsFloor reports, as nil, that the machine reaches the floor of the policy's environments.
-func (q *Quote) MeetsFloor(e policy.Environments, at time.Time) error {
-	word, err := e.Floor(at)
-	if err != nil {
-		return err
+	v := &verifier{evidence: e, others: others[:min(len(others), MaxEndorsements)], roots: roots}
+	q := &Quote{kind: e.Kind, at: at}
+	var err error
+	switch e.Kind {
+	case evidence.SNP:
+		q.report, err = v.snp(e.Report, at)
+	case evidence.TDX:
+		q.td, err = tdx.Verify(e.Report, roots.Intel, at)
+	case evidence.AzureSNP, evidence.AzureTDX:
+		err = v.azure(q)
+	case evidence.VTPM:
+		err = v.tpm(q)
+	default:
+		err = noEvidence()
 	}
-	floor, err := floor.Parse(word)
-	if err != nil {
-		return fmt.Errorf("reading the policy's floor: %w", err)
-	}
-	return q.report.Meets(floor)
-}
-
-// Meets judges the machine by the policy's environments: floor, platform, chip and measurement. Independent faults are
-// joined.
-func (q *Quote) Meets(e policy.Environments, at time.Time) (*Appraisal, error) {
-	err := errors.Join(q.MeetsFloor(e, at), e.Allow(policy.Environment{
-		Platform: q.Platform(), ChipID: q.report.ChipID(), Measurement: q.report.Measurement(),
-	}, at))
 	if err != nil {
 		return nil, err
 	}
-	return &Appraisal{quote: q}, nil
+	q.crls, q.collaterals = v.lists(), v.collaterals()
+	return q, nil
 }
 
-// Appraisal is the result of judging evidence: genuine, and of a machine that the policy accepts. Only [Quote.Meets]
-// makes one.
-type Appraisal struct{ quote *Quote }
-
-// Platform is "snp", or "sim" under a private root.
-func (a *Appraisal) Platform() string { return a.quote.Platform() }
-
-// Report gives the verified report.
-func (a *Appraisal) Report() *snp.Report { return a.quote.report }
-
-// Measurement is the launch measurement in lower-case hexadecimal.
-func (a *Appraisal) Measurement() string {
-	m := a.quote.report.Measurement()
-	return hex.EncodeToString(m[:])
-}
-
-// Instance names the running machine that was quoted.
-func (a *Appraisal) Instance() statement.Instance {
-	reportID, chipID := a.quote.report.ReportID(), a.quote.report.ChipID()
-	return statement.Instance{
-		Platform: a.Platform(), ReportID: hex.EncodeToString(reportID[:]), ChipID: hex.EncodeToString(chipID[:]),
+func noEvidence() error {
+	return &refusal.Refusal{
+		Link: "evidence", Code: refusal.Missing, Want: "evidence of a kind that is known", Got: "none",
+		Next: "name the evidence as the machine or the runner wrote it",
 	}
 }
 
-// Register gives the run-time register of the machine, and whether its platform has one. SEV-SNP has none: HOST_DATA is
-// the host's, fixed at launch. Only under a simulator's root is HOST_DATA the register.
-func (a *Appraisal) Register() (binding.Digest, bool) {
-	if a.Platform() != snp.PlatformSim {
-		return binding.Digest{}, false
+// Kind is what the evidence looks like; [Quote.Platform] is what it is.
+func (q *Quote) Kind() evidence.Kind { return q.kind }
+
+// Platform is the kind of evidence, or "sim" under a private root.
+func (q *Quote) Platform() string {
+	private := false
+	switch {
+	case q.report != nil:
+		private = !q.report.Root().AMD()
+	case q.td != nil:
+		private = !q.td.Root().Intel()
 	}
-	return a.quote.report.HostData(), true
+	if private {
+		return PlatformSim
+	}
+	return string(q.kind)
 }
 
-// reportDataOffset is the place of REPORT_DATA in a SEV-SNP report (ABI, table "ATTESTATION_REPORT Structure").
-const reportDataOffset = 0x50
+// Report gives the verified SEV-SNP report; nil where there is none.
+func (q *Quote) Report() *snp.Report { return q.report }
 
-// UnverifiedPayloadDigest gives the first half of the report data as it stands in the evidence, for finding the
-// statement that a quote belongs to. Nothing may be concluded from it: [binding.Check] demands it of a verified quote.
-func UnverifiedPayloadDigest(c *evidence.Collection) (binding.Digest, bool) {
-	if len(c.Report) != snp.ReportSize {
-		return binding.Digest{}, false
+// TD gives the verified TDX quote; nil where there is none.
+func (q *Quote) TD() *tdx.Quote { return q.td }
+
+// TPM gives the verified TPM quote; nil where there is none.
+func (q *Quote) TPM() *vtpm.Quote { return q.tpm }
+
+// Guest gives what the paravisor vouches for; nil where there is none.
+func (q *Quote) Guest() *vtpm.Guest { return q.guest }
+
+// ReportData gives the 64 bytes that the guest had signed; false where a TPM speaks, which takes [Quote.ExtraData].
+func (q *Quote) ReportData() ([64]byte, bool) {
+	switch q.kind {
+	case evidence.SNP:
+		return q.report.ReportData(), true
+	case evidence.TDX:
+		return q.td.ReportData(), true
 	}
-	return binding.Digest(c.Report[reportDataOffset:][:len(binding.Digest{})]), true
+	return [64]byte{}, false
+}
+
+// ExtraData gives what a TPM's caller had signed; false where no TPM speaks.
+func (q *Quote) ExtraData() ([]byte, bool) {
+	if q.tpm == nil {
+		return nil, false
+	}
+	return q.tpm.ExtraData(), true
+}
+
+// Binds demands that the quote was made for these payload and context bytes and this purpose, and gives the context.
+func (q *Quote) Binds(payload, context []byte, purpose binding.Purpose) (binding.Context, error) {
+	if data, ok := q.ReportData(); ok {
+		return binding.Check(data, payload, context, purpose)
+	}
+	extra, _ := q.ExtraData()
+	return binding.CheckExtraData(extra, payload, context, purpose)
+}
+
+// Describe names quote and root for people.
+func (q *Quote) Describe() (what, root string) {
+	hardware, pinned, fingerprint := "", "", [32]byte{}
+	switch {
+	case q.report != nil:
+		hardware = fmt.Sprintf("%s line, %s", q.report.Line(), q.report.SigningKey())
+		pinned, fingerprint = "AMD's pinned root", q.report.Root().Fingerprint()
+	case q.td != nil:
+		hardware = fmt.Sprintf("quote version %d", q.td.Version())
+		pinned, fingerprint = "Intel's pinned root", q.td.Root().Fingerprint()
+	default:
+		hardware = "key trusted by " + q.tpm.AK().Origin().String()
+		return "TPM quote, " + hardware, "a root that the caller named"
+	}
+	if q.Platform() == PlatformSim {
+		pinned = fmt.Sprintf("private root sha256:%x", fingerprint)
+	}
+	return fmt.Sprintf("%s report, %s", q.Platform(), hardware), pinned
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/kettle/attest/attest/appraise"
 	"github.com/kettle/attest/attest/attesttest"
 	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/eventlog"
 	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/policy"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/sim"
-	"github.com/kettle/attest/attest/snp"
 )
 
 func fatal(t testing.TB, err error) {
@@ -23,19 +23,19 @@ func fatal(t testing.TB, err error) {
 	}
 }
 
-func roots(t testing.TB, pem []byte) []snp.Root {
+func roots(t testing.TB, pem []byte) appraise.Roots {
 	t.Helper()
-	r, err := snp.ParseRoots(pem)
+	r, err := appraise.Roots{}.WithPrivate(pem)
 	fatal(t, err)
 	return r
 }
 
 // quoted is evidence of a machine over these words.
-func quoted(t testing.TB, p *sim.Processor) *evidence.Collection {
+func quoted(t testing.TB, p *sim.Processor) *evidence.Evidence {
 	t.Helper()
 	c := &evidence.Collection{Binding: []byte("context")}
 	attesttest.Requote(t, p, []byte("payload"), c)
-	return c
+	return &c.Evidence
 }
 
 func environments(t testing.TB, changes ...string) policy.Environments {
@@ -50,27 +50,27 @@ func TestVerify(t *testing.T) {
 	own, other := attesttest.Processor(t, attesttest.LaunchDigest()), attesttest.Processor(t, attesttest.LaunchDigest())
 	ours := roots(t, attesttest.Authority().RootsPEM())
 	whole, bare := quoted(t, own), quoted(t, own)
-	bare.Endorsements = nil
+	bare.Endorsements = evidence.Endorsements{}
 	foreign := quoted(t, other).Endorsements
-	many := make([][]byte, appraise.MaxEndorsements, appraise.MaxEndorsements+1)
+	many := make([]evidence.Endorsements, appraise.MaxEndorsements, appraise.MaxEndorsements+1)
 	for i := range many {
 		many[i] = foreign
 	}
 	for name, tc := range map[string]struct {
-		evidence *evidence.Collection
-		others   [][]byte
-		roots    []snp.Root
+		evidence *evidence.Evidence
+		others   []evidence.Endorsements
+		roots    appraise.Roots
 		want     error
 	}{
 		"its own endorsement":    {whole, nil, ours, nil},
-		"another line's":         {bare, [][]byte{foreign, whole.Endorsements}, ours, nil},
-		"its own counts alone":   {with(whole, foreign), [][]byte{whole.Endorsements}, ours, refusal.ErrNotVerified},
+		"another line's":         {bare, []evidence.Endorsements{foreign, whole.Endorsements}, ours, nil},
+		"its own counts alone":   {with(whole, foreign), []evidence.Endorsements{whole.Endorsements}, ours, refusal.ErrNotVerified},
 		"none":                   {bare, nil, ours, refusal.ErrEndorsementsMissing},
-		"another machine's":      {bare, [][]byte{foreign}, ours, refusal.ErrNotVerified},
+		"another machine's":      {bare, []evidence.Endorsements{foreign}, ours, refusal.ErrNotVerified},
 		"beyond the bound":       {bare, append(many, whole.Endorsements), ours, refusal.ErrNotVerified},
-		"no root":                {whole, nil, nil, refusal.ErrChain},
+		"no root":                {whole, nil, appraise.Roots{}, refusal.ErrChain},
 		"another root":           {whole, nil, roots(t, attesttest.OtherAuthority().RootsPEM()), refusal.ErrChain},
-		"report of another size": {&evidence.Collection{Report: whole.Report[1:], Endorsements: whole.Endorsements}, nil, ours, refusal.ErrMalformed},
+		"report of another size": {&evidence.Evidence{Kind: evidence.SNP, Report: whole.Report[1:], Endorsements: whole.Endorsements}, nil, ours, refusal.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -82,7 +82,7 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-func with(c *evidence.Collection, endorsements []byte) *evidence.Collection {
+func with(c *evidence.Evidence, endorsements evidence.Endorsements) *evidence.Evidence {
 	out := *c
 	out.Endorsements = endorsements
 	return &out
@@ -96,11 +96,14 @@ func TestMeets(t *testing.T) {
 	fatal(t, err)
 	a, err := q.Meets(environments(t), attesttest.Now())
 	fatal(t, err)
-	register, has := a.Register()
-	if a.Platform() != "sim" || a.Measurement() != attesttest.Measurement() || !has || register != p.Register() {
-		t.Errorf("platform %s, measurement %s, register %v %v", a.Platform(), a.Measurement(), register, has)
+	log := new(eventlog.Log)
+	fatal(t, log.Append(eventlog.EnvironmentKey, binding.Sum([]byte("key"))))
+	has, err := a.Replays(log)
+	fatal(t, err)
+	if a.Platform() != "sim" || a.Measurement() != attesttest.Measurement() || !has {
+		t.Errorf("platform %s, measurement %s, register %v", a.Platform(), a.Measurement(), has)
 	}
-	if i := a.Instance(); i.Platform != "sim" || len(i.ReportID) != 64 || len(i.ChipID) != 128 || a.Report() != q.Report() {
+	if i := a.Instance(); i.Platform != "sim" || len(i.ReportID) != 64 || len(i.ChipID) != 128 || a.Quote() != q {
 		t.Errorf("instance %+v", i)
 	}
 	for name, tc := range map[string]struct {

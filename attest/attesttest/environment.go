@@ -277,7 +277,7 @@ func (e *Environment) quote(t testing.TB, q quoteOf) []byte {
 	c := &evidence.Collection{Binding: context, PublicKey: q.key.SPKI(), EventLog: e.Log.Bytes()}
 	Requote(t, processor, q.payload, c)
 	if purpose != binding.Boot && e.o.EndorseOnce {
-		c.Endorsements = nil
+		c.Endorsements = evidence.Endorsements{}
 	}
 	apply(q.evidence, c)
 	line, err := c.Line()
@@ -290,9 +290,10 @@ func (e *Environment) quote(t testing.TB, q quoteOf) []byte {
 func Requote(t testing.TB, p *sim.Processor, payload []byte, c *evidence.Collection) {
 	t.Helper()
 	var err error
+	c.Kind = evidence.SNP
 	c.Report, err = p.Report(binding.ReportData(payload, c.Binding))
 	must(t, err)
-	c.Endorsements, err = snp.EndorsementKey(p.Endorsements())
+	c.Leaf, err = snp.EndorsementKey(p.Endorsements())
 	must(t, err)
 }
 

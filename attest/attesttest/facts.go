@@ -141,6 +141,7 @@ expires: 2027-06-01
 environments:
   platforms: [sim]
   floor: strict
+  revocation: if-present
   measurements: ["` + Measurement() + `"]
   lateCompromise: [register-replay, token]
 artifacts:

@@ -196,6 +196,25 @@ func ReportData(payload, context []byte) [64]byte {
 // Check demands that report data binds exactly these payload and context bytes for this purpose, and returns the
 // context. A quote made for another purpose is refused even if everything else agrees.
 func Check(reportData [64]byte, payload, context []byte, purpose Purpose) (Context, error) {
+	want := ReportData(payload, context)
+	return check("report data", reportData[:], want[:], context, purpose)
+}
+
+// ExtraData gives the 32 bytes that a TPM quote over payload and context must carry as qualifying data: the SHA-256 of
+// the 64 bytes of [ReportData]. A TPM takes no more than the largest digest it knows, and some know no other.
+func ExtraData(payload, context []byte) Digest {
+	rd := ReportData(payload, context)
+	return Sum(rd[:])
+}
+
+// CheckExtraData is [Check] for a TPM quote: all of its extra data has to be [ExtraData].
+func CheckExtraData(extraData, payload, context []byte, purpose Purpose) (Context, error) {
+	want := ExtraData(payload, context)
+	return check("extra data", extraData, want[:], context, purpose)
+}
+
+// check reads the context and compares what was quoted with what should have been, whole.
+func check(name string, got, want, context []byte, purpose Purpose) (Context, error) {
 	c, err := Parse(context)
 	if err != nil {
 		return Context{}, err
@@ -206,11 +225,10 @@ func Check(reportData [64]byte, payload, context []byte, purpose Purpose) (Conte
 			Got: fmt.Sprintf("purpose %q", c.Purpose), Next: "take the evidence that belongs to this statement",
 		}
 	}
-	want := ReportData(payload, context)
-	if subtle.ConstantTimeCompare(want[:], reportData[:]) != 1 {
+	if subtle.ConstantTimeCompare(want, got) != 1 {
 		return Context{}, &refusal.Refusal{
-			Link: link, Code: refusal.Binding, Want: "report data " + hex.EncodeToString(want[:]),
-			Got:  hex.EncodeToString(reportData[:]),
+			Link: link, Code: refusal.Binding, Want: name + " " + hex.EncodeToString(want),
+			Got:  hex.EncodeToString(got),
 			Next: "the statement or its context was changed after the quote was made, or the quote belongs to another statement",
 		}
 	}

@@ -184,6 +184,19 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+// TestExtraData holds the bytes for a TPM. They were computed by another program.
+func TestExtraData(t *testing.T) {
+	t.Parallel()
+	b, err := contexts()[Boot].Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rd, x := ReportData([]byte("payload"), b), ExtraData([]byte("payload"), b)
+	if x != Sum(rd[:]) || x.String() != "18dd8cbd2232e63b1ab370336b8cac8d37d1fa8a739d7d2add68e6599b71d552" {
+		t.Errorf("extra data %s over %x", x, rd)
+	}
+}
+
 // TestCheck shows that a quote is only ever taken for what it was made for.
 func TestCheck(t *testing.T) {
 	t.Parallel()
@@ -201,6 +214,17 @@ func TestCheck(t *testing.T) {
 			}
 			if made != demanded && (!errors.Is(err, refusal.ErrBinding) || got != (Context{})) {
 				t.Errorf("made for %s, taken for %s: %v", made, demanded, err)
+			}
+		}
+		x := ExtraData(payload, b)
+		for demanded := range contexts() {
+			if got, err := CheckExtraData(x[:], payload, b, demanded); (err == nil) != (made == demanded) || (got == c) != (made == demanded) {
+				t.Errorf("extra data made for %s, taken for %s: %v", made, demanded, err)
+			}
+		}
+		for _, bad := range [][]byte{nil, x[:31], append(x[:], 0), rd[:], rd[:32]} {
+			if _, err := CheckExtraData(bad, payload, b, made); !errors.Is(err, refusal.ErrBinding) {
+				t.Errorf("%s: extra data of %d bytes: %v", made, len(bad), err)
 			}
 		}
 		if _, err := Check(rd, []byte("payload."), b, made); !errors.Is(err, refusal.ErrBinding) {

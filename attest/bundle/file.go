@@ -37,12 +37,12 @@ type Evidence struct {
 }
 
 // Endorsements gives the endorsements that the file's evidence carries, each once, in the file's order.
-func (f *File) Endorsements() [][]byte {
-	var out [][]byte
+func (f *File) Endorsements() []evidence.Endorsements {
+	var out []evidence.Endorsements
 	for _, e := range f.Evidence {
-		have := func(other []byte) bool { return bytes.Equal(other, e.Collection.Endorsements) }
-		if len(e.Collection.Endorsements) > 0 && !slices.ContainsFunc(out, have) {
-			out = append(out, e.Collection.Endorsements)
+		own := e.Collection.Endorsements
+		if !own.Empty() && !slices.ContainsFunc(out, own.Equal) {
+			out = append(out, own)
 		}
 	}
 	return out

@@ -22,7 +22,7 @@ import (
 func evidenceLine(t testing.TB) []byte {
 	t.Helper()
 	line, err := (&evidence.Collection{
-		Report: []byte("report"), Endorsements: []byte("certificate"), Binding: []byte("{}"),
+		Evidence: evidence.Evidence{Kind: evidence.SNP, Report: []byte("report"), Endorsements: evidence.Endorsements{Leaf: []byte("certificate")}}, Binding: []byte("{}"),
 		PublicKey: []byte("spki"), EventLog: []byte("log"),
 	}).Line()
 	if err != nil {

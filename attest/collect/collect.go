@@ -2,62 +2,78 @@
 
 // Package collect gets evidence from the hardware that the program runs on. It is linked into kettled alone.
 //
-// It guarantees that a [Quote] was answered to the very report data asked for, on a device that answered nothing out
-// of turn. It verifies no signature: what a quote is worth, attest/snp says, to kettled as to everybody else. It trusts
-// the kernel's device, not what travels over it.
+// It guarantees that a [Quote] was answered to the very report data asked for, by the platform asked for, and that it
+// carries what a verifier needs years later without a network: certificates, revocation lists, collateral, event logs.
+// What could not be had stands in its Notes with the reason; nothing is left out in silence. It tells two things apart
+// that must never be confused: [ErrUnsupported], this machine is not of that platform, after which another may be
+// tried, and [ErrBroken], it is and its device failed, after which nothing may be tried. It verifies no signature: what
+// a quote is worth, the verifying packages say, to kettled as to everybody else. It trusts the kernel's devices, not
+// what travels over them.
 //
-// [Open] is an explicit switch over platforms. Only the simulated secure processor (package attest/sim, on the other
-// end of a virtio-serial port) is here yet; every other platform is an [UnsupportedError] that names what it needs.
+// [Open] is an explicit switch over platforms; nothing here chooses one. The parts are packages below this one: tsm
+// (configfs-tsm and the vendors' devices), tpm, azure, endorse and fetch (what the makers publish), quoteport (the
+// simulated secure processor).
 package collect
 
 import (
 	"context"
-	"errors"
-	"fmt"
+
+	"github.com/kettle/attest/attest/collect/fault"
+	"github.com/kettle/attest/attest/collect/tsm"
 )
 
-// PlatformSim is the platform of the simulated secure processor.
-const PlatformSim = "sim"
+// The platforms.
+const (
+	PlatformSim   = "sim"    // the simulated secure processor (package attest/sim) behind a virtio-serial port
+	PlatformSNP   = "snp"    // AMD SEV-SNP with the guest's own access to the secure processor: bare metal, AWS, Google
+	PlatformTDX   = "tdx"    // Intel TDX with the guest's own access to the module: bare metal, Google and others
+	PlatformAzSNP = "az-snp" // AMD SEV-SNP under Azure's paravisor
+	PlatformAzTDX = "az-tdx" // Intel TDX under Azure's paravisor
+	PlatformVTPM  = "vtpm"   // a TPM 2.0 alone, such as NitroTPM or the one of a shielded VM
+)
 
-// ProviderSNP names the format of a quote as configfs-tsm does ("provider"): an SEV-SNP report. The simulator's quotes
-// have it too; which platform they prove is decided by the root that they lead to.
-const ProviderSNP = "sev_guest"
-
-// Quote is what a device answers, as configfs-tsm names the parts, and the endorsements that go with it.
-type Quote struct {
-	Provider     string // the format of Report
-	Report       []byte // outblob
-	AuxBlob      []byte // auxblob, empty where the platform has none
-	Endorsements []byte // PEM: endorsement key certificate, then its intermediates
-}
+// The formats of a quote, as configfs-tsm names them ("provider"). The simulator's quotes are SEV-SNP reports; which
+// platform they prove is decided by the root that they lead to.
+const (
+	ProviderSNP = string(tsm.SNP) // an SEV-SNP report
+	ProviderTDX = string(tsm.TDX) // a TDX quote
+	ProviderTPM = "tpm"           // no report, the TPM's quote alone
+)
 
 // ErrUnsupported is matched by every [UnsupportedError].
-var ErrUnsupported = errors.New("platform not supported")
+var ErrUnsupported = fault.ErrUnsupported
+
+// ErrBroken is matched by every error of a device that is there and does not work. The simulator's device answers
+// nothing more after it: once a reply may be late, the next one could be to another question.
+var ErrBroken = fault.ErrBroken
 
 // UnsupportedError says that evidence of this platform cannot be had here, and what would be needed.
-type UnsupportedError struct {
-	Platform string // as asked for
-	Need     string // what is missing
-}
+type UnsupportedError = fault.UnsupportedError
 
-// Error names platform and need.
-func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("platform %.40q is not supported: it needs %s", e.Platform, e.Need)
-}
-
-// Is matches [ErrUnsupported].
-func (e *UnsupportedError) Is(target error) bool { return target == ErrUnsupported }
-
-// Open opens the evidence device of a platform. A platform that this machine or this program lacks is an
-// [UnsupportedError]; a device that is there and does not work is another error. The caller closes the device.
+// Open opens the evidence device of a platform with the zero [Config]. A platform that this machine or this program
+// lacks is an [UnsupportedError]; a device that is there and does not work is [ErrBroken]. The caller closes the device.
 func Open(ctx context.Context, platform string) (*Device, error) {
+	return Config{}.Open(ctx, platform)
+}
+
+// Open opens the evidence device of a platform, see the function of the same name.
+func (c Config) Open(ctx context.Context, platform string) (*Device, error) {
+	return c.open(ctx, platform, thisMachine())
+}
+
+func (c Config) open(ctx context.Context, platform string, m machine) (*Device, error) {
+	s := c.on(m)
 	switch platform {
 	case PlatformSim:
-		return openSim(ctx, sysPorts, devPorts)
-	case "snp", "tdx":
-		return nil, &UnsupportedError{platform, "a collector for configfs-tsm (/sys/kernel/config/tsm/report) and for the vendor's certificates, which this version does not have"}
-	case "az-snp", "az-tdx", "vtpm":
-		return nil, &UnsupportedError{platform, "a collector for TPM 2.0 quotes, which this version does not have"}
+		return openSim(ctx, s.path(sysPorts), s.path(devPorts))
+	case PlatformSNP:
+		return inTurns(openSNP(ctx, s))
+	case PlatformTDX:
+		return inTurns(openTDX(ctx, s))
+	case PlatformAzSNP, PlatformAzTDX:
+		return inTurns(openAzure(ctx, s, platform))
+	case PlatformVTPM:
+		return inTurns(openVTPM(ctx, s))
 	}
-	return nil, &UnsupportedError{platform, "to be one of the platforms sim, snp, tdx, az-snp, az-tdx and vtpm"}
+	return nil, &UnsupportedError{Platform: platform, Need: "to be one of the platforms sim, snp, tdx, az-snp, az-tdx and vtpm"}
 }

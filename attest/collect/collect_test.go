@@ -19,9 +19,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-configfs-tsm/configfs/configfsi"
 	"go.uber.org/goleak"
 
 	"github.com/kettle/attest/attest/collect/quoteport"
+	"github.com/kettle/attest/attest/collect/tsm"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/sim"
 	"github.com/kettle/attest/attest/snp"
@@ -129,10 +131,11 @@ func fake(t *testing.T, answers ...string) *Device {
 		}
 		_, _ = io.Copy(io.Discard, host)
 	}()
-	d := New(guest)
+	d := newPort(guest)
 	d.limit = 200 * time.Millisecond
-	t.Cleanup(func() { _ = d.Close(); _ = host.Close(); <-done })
-	return d
+	device := &Device{d}
+	t.Cleanup(func() { _ = device.Close(); _ = host.Close(); <-done })
+	return device
 }
 
 func framed(body string) string {
@@ -266,12 +269,13 @@ func (a *absent) Read(b []byte) (int, error) {
 func TestWaitsForTheOtherSide(t *testing.T) {
 	t.Parallel()
 	d := fake(t, reportReply(make([]byte, reportSize)))
-	port := &absent{ReadWriteCloser: d.stream}
-	d.stream, d.limit = port, exchangeLimit
+	p := d.source.(*port)
+	late := &absent{ReadWriteCloser: p.stream}
+	p.stream, p.limit = late, exchangeLimit
 	if _, err := d.Quote(t.Context(), [64]byte{}); err != nil {
 		t.Fatal(err)
 	}
-	if port.reads.Load() < 4 {
+	if late.reads.Load() < 4 {
 		t.Error("no wait")
 	}
 }
@@ -279,9 +283,10 @@ func TestWaitsForTheOtherSide(t *testing.T) {
 func TestOtherSideNeverComes(t *testing.T) {
 	t.Parallel()
 	d := fake(t)
-	port := &absent{ReadWriteCloser: d.stream}
-	port.reads.Store(-1 << 30)
-	d.stream, d.limit = port, 50*time.Millisecond
+	p := d.source.(*port)
+	never := &absent{ReadWriteCloser: p.stream}
+	never.reads.Store(-1 << 30)
+	p.stream, p.limit = never, 50*time.Millisecond
 	if _, err := d.Quote(t.Context(), [64]byte{}); !errors.Is(err, ErrBroken) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
@@ -290,7 +295,11 @@ func TestOtherSideNeverComes(t *testing.T) {
 func TestOpenUnsupported(t *testing.T) {
 	t.Parallel()
 	for _, platform := range []string{"", "snp", "tdx", "az-snp", "az-tdx", "vtpm", "SIM", "sgx"} {
-		d, err := Open(t.Context(), platform)
+		bare := thisMachine()
+		bare.root, bare.tsm = t.TempDir(), func(p tsm.Provider) (configfsi.Client, error) {
+			return nil, &UnsupportedError{Platform: string(p), Need: "configfs-tsm"}
+		}
+		d, err := Config{}.open(t.Context(), platform, bare)
 		var unsupported *UnsupportedError
 		if d != nil || !errors.Is(err, ErrUnsupported) || !errors.As(err, &unsupported) || unsupported.Platform != platform || unsupported.Need == "" {
 			t.Errorf("%q: %v", platform, err)

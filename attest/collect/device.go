@@ -5,167 +5,123 @@ package collect
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"time"
-
-	"github.com/kettle/attest/attest/collect/quoteport"
 )
 
-const (
-	exchangeLimit = 30 * time.Second      // one request and its reply
-	retryPause    = 20 * time.Millisecond // while the other side is not there
+// Device is the evidence device of one platform. It is safe for concurrent use; requests take turns.
+type Device struct{ source source }
 
-	reportSize       = 1184
-	reportDataOffset = 0x50
-)
-
-// ErrBroken is matched by every error after which a device answers nothing any more: once a reply may be late, the
-// next one could be to another question.
-var ErrBroken = errors.New("evidence device broken")
-
-// Device is a simulated secure processor at the other end of a stream. It is safe for concurrent use; requests take
-// turns.
-type Device struct {
-	stream io.ReadWriteCloser
-	limit  time.Duration
-	turn   chan struct{} // holds one token; whoever has it owns stream and broken
-	broken error
+// source is a platform. Its methods are called from any goroutine.
+type source interface {
+	platform() string
+	// quote asks for evidence over report data.
+	quote(ctx context.Context, reportData [64]byte) (Quote, error)
+	// extend extends the run-time register; an [UnsupportedError] where there is none.
+	extend(ctx context.Context, digest [32]byte) error
+	// activate answers a challenge; an [UnsupportedError] where there is no TPM whose key needs that.
+	activate(ctx context.Context, credential, secret []byte) ([]byte, error)
+	close() error
 }
 
-// New makes a device of a stream that speaks package quoteport, such as one end of a pipe. The device closes it.
-func New(stream io.ReadWriteCloser) *Device {
-	d := &Device{stream: stream, limit: exchangeLimit, turn: make(chan struct{}, 1)}
-	d.turn <- struct{}{}
-	return d
-}
+// Platform is the name that the device was opened with.
+func (d *Device) Platform() string { return d.source.platform() }
 
-// Platform is "sim".
-func (d *Device) Platform() string { return PlatformSim }
+// Close closes the device. A request under way ends first, or fails.
+func (d *Device) Close() error { return d.source.close() }
 
-// Close closes the stream. A request under way fails.
-func (d *Device) Close() error {
-	if err := d.stream.Close(); err != nil {
-		return fmt.Errorf("closing the quote port: %w", err)
-	}
-	return nil
-}
-
-// Quote asks for a report over reportData. A refusal of the processor is a [refusal.Refusal].
+// Quote asks for evidence over reportData: the report's own report data on SEV-SNP and TDX, the TPM quote's extra data
+// where there is a TPM, and on Azure also the user data in the paravisor's report. It gathers the endorsements too; those
+// of one machine are gathered once. Errors are [ErrBroken], [ErrUnsupported] or, for endorsements that could not be
+// had, [fetch.ErrUnavailable]. When ctx ends first, the request is left to end by itself.
 func (d *Device) Quote(ctx context.Context, reportData [64]byte) (Quote, error) {
-	reply, err := d.exchange(ctx, quoteport.Request{Op: quoteport.OpReport, ReportData: reportData})
-	if err != nil {
-		return Quote{}, fmt.Errorf("asking for a quote: %w", err)
-	}
-	return Quote{Provider: ProviderSNP, Report: reply.Report, Endorsements: reply.Endorsements}, nil
+	return d.source.quote(ctx, reportData)
 }
 
-// Extend extends the run-time register by digest. When ctx ends first, the extension may still happen.
+// Extend extends the run-time register by a SHA-256 digest. The register of a TD takes SHA-384 digests: there it is
+// extended by the SHA-384 of the 32 bytes, as if they were an event's data. A platform or kernel without a register is
+// an [UnsupportedError], and every quote has a [Note] of it. When ctx ends first, the extension may still happen.
 func (d *Device) Extend(ctx context.Context, digest [32]byte) error {
-	if _, err := d.exchange(ctx, quoteport.Request{Op: quoteport.OpExtend, Digest: digest}); err != nil {
-		return fmt.Errorf("extending the run-time register: %w", err)
-	}
-	return nil
+	return d.source.extend(ctx, digest)
 }
 
-// exchange sends one request and waits for its reply. A caller that gives up leaves the exchange to end by itself
-// within the device's own limit, so that the stream stays in step for the next caller.
-func (d *Device) exchange(ctx context.Context, request quoteport.Request) (quoteport.Reply, error) {
-	if err := ctx.Err(); err != nil {
-		return quoteport.Reply{}, err
+// Activate answers a verifier's challenge to the TPM's endorsement key (TPM2_ActivateCredential): credential and secret
+// are the contents of TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET. Only a TPM alone needs that; on other platforms it is
+// an [UnsupportedError].
+func (d *Device) Activate(ctx context.Context, credential, secret []byte) ([]byte, error) {
+	return d.source.activate(ctx, credential, secret)
+}
+
+// turns lets one request at a time reach a platform, and a caller that gives up leave: what a kernel or a TPM was asked
+// cannot be taken back, only waited for.
+type turns struct {
+	source source
+	turn   chan struct{} // holds one token; whoever has it owns source
+}
+
+// inTurns makes a device of a platform that takes one request at a time.
+func inTurns(s source, err error) (*Device, error) {
+	if err != nil {
+		return nil, err
+	}
+	t := &turns{source: s, turn: make(chan struct{}, 1)}
+	t.turn <- struct{}{}
+	return &Device{t}, nil
+}
+
+var errClosed = errors.New("the evidence device is closed")
+
+func (t *turns) platform() string { return t.source.platform() }
+
+func (t *turns) quote(ctx context.Context, reportData [64]byte) (Quote, error) {
+	return inTurn(ctx, t, func() (Quote, error) { return t.source.quote(ctx, reportData) })
+}
+
+func (t *turns) extend(ctx context.Context, digest [32]byte) error {
+	_, err := inTurn(ctx, t, func() (struct{}, error) { return struct{}{}, t.source.extend(ctx, digest) })
+	return err
+}
+
+func (t *turns) activate(ctx context.Context, credential, secret []byte) ([]byte, error) {
+	return inTurn(ctx, t, func() ([]byte, error) { return t.source.activate(ctx, credential, secret) })
+}
+
+// close waits for a request under way, which the kernel bounds, and closes the platform once.
+func (t *turns) close() error {
+	_, open := <-t.turn
+	if !open {
+		return nil
+	}
+	close(t.turn)
+	return t.source.close()
+}
+
+// inTurn runs a request when its turn comes. The request goes on when the caller leaves.
+func inTurn[A any](ctx context.Context, t *turns, request func() (A, error)) (A, error) {
+	var none A
+	if ctx.Err() != nil {
+		return none, context.Cause(ctx)
 	}
 	select {
-	case <-d.turn:
+	case _, open := <-t.turn:
+		if !open {
+			return none, errClosed
+		}
 	case <-ctx.Done():
-		return quoteport.Reply{}, context.Cause(ctx)
+		return none, context.Cause(ctx)
 	}
 	type answer struct {
-		reply quoteport.Reply
-		err   error
+		a   A
+		err error
 	}
 	done := make(chan answer, 1)
 	go func() {
-		reply, err := d.take(context.WithoutCancel(ctx), request)
-		d.turn <- struct{}{}
-		done <- answer{reply, err}
+		a, err := request()
+		t.turn <- struct{}{}
+		done <- answer{a, err}
 	}()
 	select {
-	case a := <-done:
-		return a.reply, a.err
+	case got := <-done:
+		return got.a, got.err
 	case <-ctx.Done():
-		return quoteport.Reply{}, context.Cause(ctx)
+		return none, context.Cause(ctx)
 	}
-}
-
-// take runs one exchange; the caller has the turn.
-func (d *Device) take(ctx context.Context, request quoteport.Request) (quoteport.Reply, error) {
-	if d.broken != nil {
-		return quoteport.Reply{}, d.broken
-	}
-	ctx, cancel := context.WithTimeout(ctx, d.limit)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = d.stream.Close() })
-	defer stop()
-	reply, err := d.roundTrip(ctx, request)
-	if err != nil {
-		if ctx.Err() != nil {
-			err = fmt.Errorf("no reply within %v: %w: %w", d.limit, ctx.Err(), err)
-		}
-		d.broken = fmt.Errorf("%w: %w", ErrBroken, err)
-		_ = d.stream.Close()
-		return quoteport.Reply{}, d.broken
-	}
-	if reply.Refusal != nil {
-		return quoteport.Reply{}, reply.Refusal
-	}
-	return reply, nil
-}
-
-func (d *Device) roundTrip(ctx context.Context, request quoteport.Request) (quoteport.Reply, error) {
-	body, err := request.Marshal()
-	if err != nil {
-		return quoteport.Reply{}, err
-	}
-	if err := quoteport.WriteFrame(d.stream, body); err != nil {
-		return quoteport.Reply{}, err
-	}
-	answer, err := d.readReply(ctx)
-	if err != nil {
-		return quoteport.Reply{}, err
-	}
-	reply, err := quoteport.ParseReply(request.Op, answer)
-	if err != nil {
-		return quoteport.Reply{}, err
-	}
-	return reply, checkReport(reply, request)
-}
-
-// readReply reads one frame. A virtio-serial port gives end of file while nobody has its other end open (Linux,
-// drivers/char/virtio_console.c, port_fops_read), so the end before the first byte only means to try again.
-func (d *Device) readReply(ctx context.Context) ([]byte, error) {
-	for {
-		body, err := quoteport.ReadFrame(d.stream)
-		if !errors.Is(err, io.EOF) {
-			return body, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.New("nobody at the other side of the quote port")
-		case <-time.After(retryPause):
-		}
-	}
-}
-
-// checkReport demands that the answer is to this question. The signature is the verifier's to check.
-func checkReport(reply quoteport.Reply, request quoteport.Request) error {
-	if request.Op != quoteport.OpReport || reply.Report == nil {
-		return nil
-	}
-	if len(reply.Report) != reportSize {
-		return fmt.Errorf("a report of %d bytes, want %d", len(reply.Report), reportSize)
-	}
-	if [64]byte(reply.Report[reportDataOffset:][:64]) != request.ReportData {
-		return errors.New("a report over other report data")
-	}
-	return nil
 }

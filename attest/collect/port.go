@@ -41,7 +41,7 @@ func openSim(ctx context.Context, sys, dev string) (*Device, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, &UnsupportedError{PlatformSim, "a virtio-serial port named " + quoteport.PortName + ", which the launcher provides"}
+			return nil, &UnsupportedError{Platform: PlatformSim, Need: "a virtio-serial port named " + quoteport.PortName + ", which the launcher provides"}
 		case <-time.After(retryPause):
 		}
 	}

@@ -1,226 +1,158 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package evidence holds attestation evidence as data: one CMW JSON collection for one quote.
+// Package evidence holds attestation evidence as data, and reads the layouts in which it travels.
 //
-// The container is the collection of draft-ietf-rats-msg-wrap (media type application/cmw+json). Its items are raw
-// bytes and are never re-encoded; the digest of evidence is the SHA-256 of the exact line that carries it. The package
-// guarantees that a parsed collection has every required item exactly once, with the media type that this version
-// names, and nothing else. Endorsements may be left out where another collection of the same file carries them: all
-// quotes of one machine have the same. It does no cryptography and trusts nothing: verifying is for the packages above.
+// [Evidence] is what one machine said once: the raw parts, never re-encoded, and a [Kind] that says which parts there
+// have to be. [Collection] is evidence with what Kettle's environments add to it, as one CMW JSON collection
+// (draft-ietf-rats-msg-wrap, media type application/cmw+json) on one line; the digest of evidence is the SHA-256 of the
+// exact line. [Import] reads the layouts of others.
+//
+// The package guarantees that what it parsed has every part of its kind exactly once and nothing that it does not know.
+// Endorsements may be left out where another collection of the same file carries them: all quotes of one machine have
+// the same. It does no cryptography and trusts nothing: verifying is for the packages above.
 package evidence
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/refusal"
 )
 
-// Type is the collection type: an absolute URI, as the draft demands.
-const Type = "tag:github.com,2026:kettle/attest/evidence/v1"
+// MaxInput bounds one file of evidence in bytes, in whatever layout.
+const MaxInput = 16 << 20
 
-// MediaType is the registered media type of the container.
-const MediaType = "application/cmw+json"
+// Kind is the kind of machine that speaks, by the parts that its evidence has. It is what the evidence looks like and
+// proves nothing: under a private root every kind is a simulator's.
+type Kind string
 
-// MaxLine bounds one evidence line in bytes.
-const MaxLine = 256 << 10
-
-// CMW indicator bits (draft-ietf-rats-msg-wrap, section 3.1).
+// The kinds of evidence.
 const (
-	indicatorEndorsements = 1 << 1
-	indicatorEvidence     = 1 << 2
+	SNP      Kind = "snp"    // an SEV-SNP report
+	TDX      Kind = "tdx"    // a TDX quote
+	AzureSNP Kind = "az-snp" // a paravisor's SEV-SNP report, and a quote of the TPM that the paravisor holds
+	AzureTDX Kind = "az-tdx" // the same with a TDX quote
+	VTPM     Kind = "vtpm"   // a TPM 2.0 quote
 )
 
-const link = "evidence"
+// Evidence is what a machine says of itself. Which fields are set is decided by Kind; see [Evidence.Check].
+type Evidence struct {
+	Kind   Kind
+	Report []byte // SNP: the report, 1184 bytes; TDX, AzureTDX: the quote; otherwise empty
 
-// item fixes the media type and indicator of each item that a collection holds.
-type item struct {
-	name, mediaType string
-	indicator       uint32
-	optional        bool
+	HCLReport    []byte   // AzureSNP, AzureTDX: the content of NV index 0x01400001
+	TPMQuote     []byte   // AzureSNP, AzureTDX, VTPM: TPMS_ATTEST
+	TPMSignature []byte   // TPMT_SIGNATURE over TPMQuote; in an imported az-snp document the bare RSASSA signature
+	PCRs         [][]byte // the quoted PCRs of the SHA-256 bank, ascending, 32 bytes each
+
+	Endorsements
+	BootLog []byte // any kind, optional: TCG or CCEL event log as the kernel shows it
 }
 
-var items = []item{ // the order in which they are written
-	{"report", "application/vnd.amd.sev-snp.attestation-report", indicatorEvidence, false},
-	{"endorsements", "application/pkix-cert", indicatorEndorsements, true},
-	{"binding", "application/json", indicatorEvidence, false},
-	{"public-key", "application/vnd.kettle.spki", indicatorEvidence, false},
-	{"event-log", "application/vnd.kettle.event-log+jsonl", indicatorEvidence, false},
+// Endorsements is what vendors say about the machine. Every field may be empty; what is needed, the verdict says.
+type Endorsements struct {
+	Leaf           []byte // SNP, AzureSNP: VCEK or VLEK certificate, DER
+	CertTable      []byte // SNP: the certificate table that came with the report (auxblob), as it came
+	CRL            []byte // SNP, AzureSNP: AMD's revocation list, DER
+	Collateral     []byte // TDX, AzureTDX: Intel's TCB info, QE identity and lists as one JSON document, see package tdx
+	AKCertificates []byte // VTPM: the provider's certificate of the attestation key and its intermediates, PEM
 }
 
-// Collection is the evidence of one quote.
-type Collection struct {
-	Report       []byte // the raw SEV-SNP report, 1184 bytes
-	Endorsements []byte // DER of the certificate of the endorsement key (VCEK), may be empty; see the package comment
-	Binding      []byte // canonical context, see package binding
-	PublicKey    []byte // DER SubjectPublicKeyInfo of the key that signed the quoted statement
-	EventLog     []byte // JSON Lines, see package eventlog
+// Empty reports whether nothing is there.
+func (e Endorsements) Empty() bool { return e.Equal(Endorsements{}) }
+
+// Equal compares byte by byte.
+func (e Endorsements) Equal(o Endorsements) bool {
+	return bytes.Equal(e.Leaf, o.Leaf) && bytes.Equal(e.CertTable, o.CertTable) && bytes.Equal(e.CRL, o.CRL) &&
+		bytes.Equal(e.Collateral, o.Collateral) && bytes.Equal(e.AKCertificates, o.AKCertificates)
 }
 
-// Line encodes the collection as one line without the newline. Two calls give the same bytes.
-func (c *Collection) Line() ([]byte, error) {
-	values := map[string][]byte{
-		"report": c.Report, "endorsements": c.Endorsements, "binding": c.Binding,
-		"public-key": c.PublicKey, "event-log": c.EventLog,
+// Check refuses evidence that lacks a part of its kind or has a part of another.
+func (e *Evidence) Check() error {
+	parts, ok := e.Kind.shape()
+	if !ok {
+		return malformed("a kind of evidence", fmt.Sprintf("%.20q", e.Kind))
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, `{"__cmwc_t":%q`, Type)
-	for _, it := range items {
-		if len(values[it.name]) == 0 && it.optional {
-			continue
+	for _, p := range [...]struct {
+		name string
+		has  bool
+		need presence
+	}{
+		{"report", len(e.Report) > 0, parts.report},
+		{"hcl-report", len(e.HCLReport) > 0, parts.hcl},
+		{"tpm-quote", len(e.TPMQuote) > 0, parts.tpm},
+		{"tpm-signature", len(e.TPMSignature) > 0, parts.tpm},
+		{"tpm-pcrs", len(e.PCRs) > 0, parts.tpm},
+		{"endorsements", len(e.Leaf) > 0, parts.amd},
+		{"certificate-table", len(e.CertTable) > 0, parts.amd},
+		{"crl", len(e.CRL) > 0, parts.amd},
+		{"collateral", len(e.Collateral) > 0, parts.intel},
+		{"ak-certificates", len(e.AKCertificates) > 0, parts.provider},
+	} {
+		if p.need == required && !p.has {
+			return missing(fmt.Sprintf("item %s, which evidence of kind %s has", p.name, e.Kind))
 		}
-		if len(values[it.name]) == 0 {
-			return nil, malformed("a value for item "+it.name, "none")
+		if p.need == barred && p.has {
+			return malformed(fmt.Sprintf("only what evidence of kind %s has", e.Kind), "item "+p.name)
 		}
-		fmt.Fprintf(&b, `,%q:[%q,%q,%d]`, it.name, it.mediaType, base64.RawURLEncoding.EncodeToString(values[it.name]), it.indicator)
 	}
-	b.WriteByte('}')
-	if b.Len() > MaxLine {
-		return nil, malformed(fmt.Sprintf("evidence of at most %d bytes", MaxLine), fmt.Sprintf("%d bytes", b.Len()))
+	for i, v := range e.PCRs {
+		if len(v) != pcrSize {
+			return malformed(fmt.Sprintf("PCR values of %d bytes", pcrSize), fmt.Sprintf("%d bytes at place %d", len(v), i))
+		}
 	}
-	return b.Bytes(), nil
+	if len(e.PCRs) > maxPCRs {
+		return malformed(fmt.Sprintf("at most %d PCR values", maxPCRs), fmt.Sprint(len(e.PCRs)))
+	}
+	return nil
 }
 
-// Is reports whether a JSON line says that it is a collection of this package's type, without judging it. Collections
-// of other types are lines of another kind.
-func Is(line []byte) bool {
-	var probe struct {
-		Type string `json:"__cmwc_t"`
+const (
+	pcrSize = 32
+	maxPCRs = 24
+)
+
+// presence says whether a kind has a part. The zero value bars it.
+type presence uint8
+
+const (
+	barred presence = iota
+	optional
+	required
+)
+
+// shape is the parts of a kind.
+type shape struct{ report, hcl, tpm, amd, intel, provider presence }
+
+// shape gives the parts of a kind, and whether there is such a kind.
+func (k Kind) shape() (shape, bool) {
+	switch k {
+	case SNP:
+		return shape{report: required, amd: optional}, true
+	case TDX:
+		return shape{report: required, intel: optional}, true
+	case AzureSNP:
+		return shape{hcl: required, tpm: required, amd: optional}, true
+	case AzureTDX:
+		return shape{report: required, hcl: required, tpm: required, intel: optional}, true
+	case VTPM:
+		return shape{tpm: required, provider: optional}, true
 	}
-	return json.Unmarshal(line, &probe) == nil && probe.Type == Type
+	return shape{}, false
 }
 
 // Digest names a line of evidence: the SHA-256 of its exact bytes, without the newline.
 func Digest(line []byte) binding.Digest { return binding.Sum(line) }
 
-// Parse reads one line. Unknown, duplicate and missing items, other media types and trailing data are refused.
-func Parse(line []byte) (*Collection, error) {
-	if len(line) > MaxLine {
-		return nil, malformed(fmt.Sprintf("evidence of at most %d bytes", MaxLine), fmt.Sprintf("%d bytes", len(line)))
-	}
-	raw, err := object(line)
-	if err != nil {
-		return nil, err
-	}
-	var typ string
-	if err := json.Unmarshal(raw["__cmwc_t"], &typ); err != nil || typ != Type {
-		return nil, malformed("collection type "+Type, fmt.Sprintf("%q", typ)).Because(err)
-	}
-	delete(raw, "__cmwc_t")
-	values := map[string][]byte{}
-	for _, it := range items {
-		r, ok := raw[it.name]
-		if !ok && it.optional {
-			continue
-		}
-		if !ok {
-			return nil, missing(it.name)
-		}
-		if values[it.name], err = it.decode(r); err != nil {
-			return nil, err
-		}
-		delete(raw, it.name)
-	}
-	for name := range raw {
-		return nil, malformed("only the items of "+Type, fmt.Sprintf("item %q", name))
-	}
-	return &Collection{
-		Report: values["report"], Endorsements: values["endorsements"], Binding: values["binding"],
-		PublicKey: values["public-key"], EventLog: values["event-log"],
-	}, nil
-}
+const link = "evidence"
 
-// decode reads one CMW record: [media type, base64url value, indicator].
-func (it item) decode(raw json.RawMessage) ([]byte, error) {
-	var record []json.RawMessage
-	var mediaType, value string
-	var indicator uint32
-	err := json.Unmarshal(raw, &record)
-	if err == nil && len(record) != 3 {
-		err = fmt.Errorf("%d elements", len(record))
-	}
-	for i, dst := range []any{&mediaType, &value, &indicator} {
-		if err == nil {
-			err = json.Unmarshal(record[i], dst)
-		}
-	}
-	if err != nil {
-		return nil, malformed("item "+it.name+" as [media type, value, indicator]", "another shape").Because(err)
-	}
-	if mediaType != it.mediaType || indicator != it.indicator {
-		return nil, malformed(fmt.Sprintf("item %s of type %s, indicator %d", it.name, it.mediaType, it.indicator),
-			fmt.Sprintf("%q, %d", mediaType, indicator))
-	}
-	b, err := unbase64(value)
-	if err != nil {
-		return nil, malformed("item "+it.name+" in base64url without padding", "another encoding").Because(err)
-	}
-	if len(b) == 0 {
-		return nil, missing(it.name)
-	}
-	return b, nil
-}
-
-// unbase64 decodes base64url without padding in its one encoding; the decoder alone skips line breaks.
-func unbase64(s string) ([]byte, error) {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil {
-		return nil, fmt.Errorf("decoding base64url: %w", err)
-	}
-	if base64.RawURLEncoding.EncodeToString(b) != s {
-		return nil, errors.New("not the canonical base64url")
-	}
-	return b, nil
-}
-
-// object reads one JSON object and refuses duplicate keys and trailing data.
-func object(b []byte) (map[string]json.RawMessage, error) {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, malformed("a JSON object", "something else").Because(err)
-	}
-	out := map[string]json.RawMessage{}
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return nil, malformed("a JSON object", "broken JSON").Because(err)
-		}
-		key, ok := t.(string)
-		if !ok {
-			return nil, malformed("text keys", "another token")
-		}
-		if _, dup := out[key]; dup {
-			return nil, malformed("each key once", fmt.Sprintf("%q twice", key))
-		}
-		var v json.RawMessage
-		if err := dec.Decode(&v); err != nil {
-			return nil, malformed("a JSON object", "broken JSON").Because(err)
-		}
-		out[key] = v
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, malformed("a closed JSON object", "truncated JSON").Because(err)
-	}
-	if len(bytes.TrimSpace(b[dec.InputOffset():])) != 0 {
-		return nil, malformed("one JSON object", "trailing data")
-	}
-	return out, nil
-}
+const nextAgain = "take the evidence again as the machine or the runner wrote it"
 
 func malformed(want, got string) *refusal.Refusal {
-	return &refusal.Refusal{
-		Link: link, Code: refusal.Malformed, Want: want, Got: got,
-		Next: "take the evidence again from the bundle that the runner wrote",
-	}
+	return &refusal.Refusal{Link: link, Code: refusal.Malformed, Want: want, Got: got, Next: nextAgain}
 }
 
 func missing(what string) *refusal.Refusal {
-	return &refusal.Refusal{
-		Link: link, Code: refusal.Missing, Want: what, Got: "nothing",
-		Next: "take the evidence again from the bundle that the runner wrote",
-	}
+	return &refusal.Refusal{Link: link, Code: refusal.Missing, Want: what, Got: "nothing", Next: nextAgain}
 }

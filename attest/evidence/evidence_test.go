@@ -15,7 +15,8 @@ import (
 
 func collection() *Collection {
 	return &Collection{
-		Report: []byte("report bytes"), Endorsements: []byte("certificate"), Binding: []byte("{}"), PublicKey: []byte("spki"), EventLog: []byte("log\n"),
+		Evidence: Evidence{Kind: SNP, Report: []byte("report bytes"), Endorsements: Endorsements{Leaf: []byte("certificate")}},
+		Binding:  []byte("{}"), PublicKey: []byte("spki"), EventLog: []byte("log\n"),
 	}
 }
 
@@ -71,14 +72,14 @@ func TestOtherReader(t *testing.T) {
 func TestEndorsementsTravelOnce(t *testing.T) {
 	t.Parallel()
 	c := collection()
-	c.Endorsements = nil
+	c.Endorsements = Endorsements{}
 	line, err := c.Line()
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := Parse(line)
-	if err != nil || got.Endorsements != nil {
-		t.Errorf("endorsements %q, %v", got.Endorsements, err)
+	if err != nil || !got.Endorsements.Empty() {
+		t.Errorf("endorsements %v, %v", got.Endorsements, err)
 	}
 }
 

@@ -100,7 +100,17 @@ func (c *checker) environments(e *environments) {
 	if e.Floor != FloorStrict || !e.Chips.absent() {
 		c.list("environments.chips", &e.Chips, wordAny, hexOf(64))
 	}
-	c.list("environments.measurements", &e.Measurements, wordAny, hexOf(48))
+	if !e.Providers.absent() {
+		c.list("environments.providers", &e.Providers, "", providerName)
+	}
+	c.word("environments.revocation", e.Revocation, RevocationRequired, RevocationIfPresent)
+	if e.Revocation == RevocationIfPresent {
+		c.opened("environments.revocation", e.Revocation)
+	}
+	if slices.ContainsFunc(e.Platforms.values, func(p string) bool { return p != platformTPM }) || !e.Measurements.absent() {
+		c.list("environments.measurements", &e.Measurements, wordAny, hexOf(48))
+	}
+	c.registers(e)
 	c.list("environments.lateCompromise", &e.LateCompromise, wordNone, func(v string) error {
 		if v != string(RegisterReplay) && v != string(Token) {
 			return fmt.Errorf("want %s or %s, got %q", RegisterReplay, Token, v)
@@ -166,11 +176,30 @@ func eventName(v string) error {
 	return nil
 }
 
-func hexOf(size int) func(string) error {
+// providerName is exactName where blanks may stand inside: providers are distinguished names.
+func providerName(v string) error {
+	if v == "" || v == wordAny || v == wordNone || strings.ContainsAny(v, "*\t\r\n") {
+		return fmt.Errorf("want the exact name of a provider, got %q", v)
+	}
+	return nil
+}
+
+// hexDigits demands exactly size bytes in lower-case hexadecimal.
+func hexDigits(size int) func(string) error {
 	return func(v string) error {
 		b, err := hex.DecodeString(v)
 		if err != nil || len(b) != size || hex.EncodeToString(b) != v {
 			return fmt.Errorf("want %d lower-case hexadecimal digits, got %q", 2*size, v)
+		}
+		return nil
+	}
+}
+
+// hexOf is hexDigits where zeros name nothing.
+func hexOf(size int) func(string) error {
+	return func(v string) error {
+		if err := hexDigits(size)(v); err != nil {
+			return err
 		}
 		if strings.Trim(v, "0") == "" {
 			return fmt.Errorf("all zeros name nothing")

@@ -29,20 +29,31 @@ const (
 	FloorStrict    = "strict"
 )
 
+// The words of environments.revocation.
+const (
+	RevocationRequired  = "required"   // evidence without the vendor's list of revoked keys is refused
+	RevocationIfPresent = "if-present" // a list that travels with the evidence is judged, its absence is shown
+)
+
 // environments says which environments may have built.
 type environments struct {
-	Platforms      list   `yaml:"platforms"`
-	Floor          string `yaml:"floor"`
-	Chips          list   `yaml:"chips"`
-	Measurements   list   `yaml:"measurements"`
-	LateCompromise list   `yaml:"lateCompromise"`
+	Platforms      list        `yaml:"platforms"`
+	Floor          string      `yaml:"floor"`
+	Chips          list        `yaml:"chips"`
+	Providers      list        `yaml:"providers"`
+	Revocation     string      `yaml:"revocation"`
+	Measurements   list        `yaml:"measurements"`
+	Registers      []registers `yaml:"registers"`
+	LateCompromise list        `yaml:"lateCompromise"`
 }
 
 // Environment is what a verified quote says about its machine.
 type Environment struct {
 	Platform    string
-	ChipID      [64]byte
-	Measurement [48]byte
+	ChipID      [64]byte          // AMD: CHIP_ID; Intel: PPID, 16 bytes, then zeros; zero where it is not told
+	Provider    string            // whom the endorsement key was made for, "" where it is the chip's own
+	Measurement [48]byte          // of the launch; zero on a plain TPM, which has none
+	Registers   map[string]string // "rtmr0", "pcr4", …: the quoted ones, lower-case hexadecimal
 }
 
 // Environments is the section that says which environments may have built.
@@ -96,16 +107,44 @@ func (e Environments) Allow(env Environment, now time.Time) error {
 		errs = append(errs, refuse(refusal.Policy, "environments.platforms to accept it: "+s.Platforms.String(),
 			fmt.Sprintf("%q", env.Platform), "build on a platform that the policy names"))
 	}
-	if chip := hex.EncodeToString(env.ChipID[:]); s.Chips.word != wordAny && !s.Chips.absent() && !s.Chips.has(chip) {
-		errs = append(errs, refuse(refusal.Policy, "environments.chips to name the chip", chip,
-			"build on a chip that the policy names"))
+	if s.Chips.word != wordAny && !s.Chips.absent() && !s.names(env) {
+		errs = append(errs, refuse(refusal.Policy, "environments.chips to name the chip, or environments.providers its provider",
+			hex.EncodeToString(env.ChipID[:]), "build on a chip that the policy names"))
 	}
-	if m := hex.EncodeToString(env.Measurement[:]); env.Measurement == [48]byte{} || !s.Measurements.has(m) {
+	if m := hex.EncodeToString(env.Measurement[:]); env.Platform != platformTPM && (env.Measurement == [48]byte{} || !s.Measurements.has(m)) {
 		errs = append(errs, refuse(refusal.Measurement, "a measurement that environments.measurements names: "+
 			s.Measurements.String(), m, "the image, kernel or command line differs from what the policy expects; "+
 			"build with that image, or measure this one and review it"))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.allowRegisters(env))...)
+}
+
+// platformTPM is the platform without a launch measurement: its registers alone say what booted.
+const platformTPM = "vtpm"
+
+// names reports whether the policy writes this machine's chip or provider down. "any" names nobody.
+func (s *environments) names(env Environment) bool {
+	chip := env.ChipID != [64]byte{} && slices.Contains(s.Chips.values, hex.EncodeToString(env.ChipID[:]))
+	return chip || (env.Provider != "" && slices.Contains(s.Providers.values, env.Provider))
+}
+
+// Names reports whether the section writes the machine's chip or provider down, which lets a floor pass it that refuses
+// its kind of chip. The word "any" names nobody.
+func (e Environments) Names(env Environment, now time.Time) (bool, error) {
+	s, err := e.section(now)
+	if err != nil {
+		return false, err
+	}
+	return s.names(env), nil
+}
+
+// RevocationRequired reports whether a quote has to come with the vendor's list of revoked keys.
+func (e Environments) RevocationRequired(now time.Time) (bool, error) {
+	s, err := e.section(now)
+	if err != nil {
+		return false, err
+	}
+	return s.Revocation != RevocationIfPresent, nil
 }
 
 // artifacts says which artifacts a consumer takes.

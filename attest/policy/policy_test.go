@@ -26,6 +26,7 @@ jobs:
 environments:
   platforms: [snp]
   floor: strict
+  revocation: required
   measurements:
     - "111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111"
   lateCompromise: [token]

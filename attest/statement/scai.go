@@ -3,6 +3,7 @@
 package statement
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -22,11 +23,13 @@ const (
 // environmentSubject is the subject name of BOOT, DISPATCH and FINAL; its digest is the environment key's.
 const environmentSubject = "build-environment"
 
-// Instance names one running virtual machine on one chip. All quotes of one build must agree on it.
+// Instance names one running virtual machine on one chip. All quotes of one build must agree on it. Which names there
+// are depends on the platform; on TDX the run-time register, which starts with the environment key, does the rest.
 type Instance struct {
-	Platform string `json:"platform"`
-	ReportID string `json:"reportId"` // SNP REPORT_ID, 32 bytes in hexadecimal
-	ChipID   string `json:"chipId"`   // SNP CHIP_ID, 64 bytes in hexadecimal
+	Platform       string `json:"platform"`
+	ReportID       string `json:"reportId,omitempty"`       // snp, sim, az-snp: REPORT_ID, 32 bytes in hexadecimal
+	ChipID         string `json:"chipId,omitempty"`         // snp, sim, az-snp: CHIP_ID, 64 bytes; tdx, az-tdx: PPID, 16 bytes
+	AttestationKey string `json:"attestationKey,omitempty"` // az-snp, az-tdx, vtpm: SHA-256 of the TPM's attestation key (SPKI)
 }
 
 type scaiPredicate struct {
@@ -348,9 +351,31 @@ func target(a *scaiAttribute) (binding.Digest, bool) {
 	return a.Target.Digest.SHA256()
 }
 
+// validate demands exactly the names that the platform has.
 func (i Instance) validate() error {
-	if i.Platform == "" || len(i.ReportID) != 64 || len(i.ChipID) != 128 {
-		return malformed("an instance: platform, report ID of 32 bytes, chip ID of 64 bytes", "something else")
+	var report, chip, key int // bytes
+	switch i.Platform {
+	case "snp", "sim":
+		report, chip = 32, 64
+	case "tdx":
+		chip = 16
+	case "az-snp":
+		report, chip, key = 32, 64, 32
+	case "az-tdx":
+		chip, key = 16, 32
+	case "vtpm":
+		key = 32
+	default:
+		return malformed("an instance of a platform that is known", fmt.Sprintf("%.20q", i.Platform))
+	}
+	for _, f := range [...]struct {
+		name, value string
+		size        int
+	}{{"reportId", i.ReportID, report}, {"chipId", i.ChipID, chip}, {"attestationKey", i.AttestationKey, key}} {
+		b, err := hex.DecodeString(f.value)
+		if err != nil || len(b) != f.size || hex.EncodeToString(b) != f.value {
+			return malformed(fmt.Sprintf("%s of an instance of platform %s: %d bytes in lower-case hexadecimal", f.name, i.Platform, f.size), "something else")
+		}
 	}
 	return nil
 }

@@ -459,3 +459,40 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestInstance(t *testing.T) {
+	t.Parallel()
+	hex := func(bytes int) string { return strings.Repeat("ab", bytes) }
+	good := map[string]Instance{
+		"snp":    {ReportID: hex(32), ChipID: hex(64)},
+		"sim":    {ReportID: hex(32), ChipID: hex(64)},
+		"tdx":    {ChipID: hex(16)},
+		"az-snp": {ReportID: hex(32), ChipID: hex(64), AttestationKey: hex(32)},
+		"az-tdx": {ChipID: hex(16), AttestationKey: hex(32)},
+		"vtpm":   {AttestationKey: hex(32)},
+	}
+	for platform, i := range good {
+		i.Platform = platform
+		if err := i.validate(); err != nil {
+			t.Errorf("%s: %v", platform, err)
+		}
+		for name, field := range map[string]func(*Instance) *string{
+			"platform": func(i *Instance) *string { return &i.Platform },
+			"report":   func(i *Instance) *string { return &i.ReportID },
+			"chip":     func(i *Instance) *string { return &i.ChipID },
+			"key":      func(i *Instance) *string { return &i.AttestationKey },
+		} {
+			for _, value := range []string{"", hex(1), strings.ToUpper(hex(32)), "x" + hex(32)[1:]} {
+				changed := i
+				if f := field(&changed); *f == value {
+					continue
+				} else {
+					*f = value
+				}
+				if err := changed.validate(); !errors.Is(err, refusal.ErrMalformed) {
+					t.Errorf("%s with %s %q: %v", platform, name, value, err)
+				}
+			}
+		}
+	}
+}

@@ -3,23 +3,20 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/subtle"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/kettle/attest/attest"
 	"github.com/kettle/attest/attest/appraise"
-	"github.com/kettle/attest/attest/binding"
-	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/floor"
 	"github.com/kettle/attest/attest/refusal"
@@ -30,34 +27,25 @@ import (
 
 // evidenceFlags are the flags as written.
 type evidenceFlags struct {
-	certificate, payload, reportData, at, floor string
-	roots                                       []string
-	json                                        bool
+	certificate, collateral, crl, eventLog, payload, reportData, at, floor string
+	roots, akRoots                                                         []string
+	json                                                                   bool
 }
 
-// piece is one piece of evidence and what it has to say.
+// piece is one piece of evidence with the endorsements of the whole file.
 type piece struct {
-	name         string // "" or the line's digest
-	report       []byte
-	leaf         []byte               // DER; read from the endorsements where nil and there is a collection
-	endorsements [][]byte             // of the whole file
-	bundled      *evidence.Collection // nil for a raw report
+	evidence.Imported
+	others []evidence.Endorsements
 }
 
 // demand is what every piece is judged with.
 type demand struct {
-	roots      []snp.Root
+	roots      appraise.Roots
 	floor      floor.Floor
 	at         time.Time
 	payload    []byte // nil when none was named
-	reportData []byte // nil, or 64 bytes
-}
-
-// judged is what came out for one piece.
-type judged struct {
-	piece  piece
-	report *snp.Report // nil unless it is genuine
-	err    error
+	reportData []byte // nil, or what the quote has to carry
+	eventLog   []byte // nil when none was named
 }
 
 func (a *app) evidenceCommand() *cobra.Command {
@@ -67,28 +55,37 @@ func (a *app) evidenceCommand() *cobra.Command {
 		Use:   "verify FILE",
 		Short: "Verify one piece of evidence",
 		Long: `verify judges hardware evidence without the statements around it: is it genuine, does the platform reach the
-floor, and does it quote what you say it quotes. The kind is seen from the content:
+floor, does an event log match it, and does it quote what you say it quotes. The kind is seen from the content:
 
-  a raw SEV-SNP report of 1184 bytes, with its VCEK or VLEK in --certificate (DER or PEM)
-  a line of Kettle's own evidence, or a bundle file, in which each line of evidence is judged
+  an SEV-SNP report, with its VCEK or VLEK in --certificate (DER or PEM) or in the table behind it
+  a TDX quote, version 4 or 5, with Intel's documents in --collateral
+  the az-snp or az-tdx document of Kettle and trustee: a paravisor's report and the quote of its TPM
+  a configfs-tsm report: a folder with provider, outblob and auxblob, or the three in one JSON object
+  a CMW collection, a line of Kettle's own evidence, or a bundle file, in which each line of evidence is judged
 
-Floors: signature asks for a genuine quote only; default refuses debugging, migration and firmware with known holes;
-strict refuses chips whose keys can be extracted, too. The launch measurement is shown, not judged: that is what a
-policy is for.`,
+Floors: signature asks whether it is genuine, and with --event-log whether that matches; default refuses debugging,
+migration and firmware with known holes, by endorsements that are there and current; strict asks for more, such as
+chips whose keys cannot be extracted. The launch measurement and registers are shown, not judged: that is what a policy
+is for.`,
 		Example: `  kettle evidence verify report.bin --certificate vcek.der
-  kettle evidence verify report.bin --certificate vcek.der --floor signature --at 2026-11-21 --json
-  kettle evidence verify report.bin --certificate vcek.der --report-data 7465...
+  kettle evidence verify quote.bin --collateral collateral.json --event-log ccel.bin
+  kettle evidence verify evidence.json --floor signature --at 2026-11-21 --json
+  kettle evidence verify /sys/kernel/config/tsm/report/mine --certificate vcek.der
   kettle evidence verify widget.tar.gz.intoto.jsonl --root sim/roots.pem`,
 		Args: cobra.ExactArgs(1),
 		RunE: a.does(func(cmd *cobra.Command, args []string) error { return a.evidenceVerify(cmd.Context(), f, args[0]) }),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.certificate, "certificate", "", "VCEK or VLEK certificate of a raw report (DER or PEM)")
+	flags.StringVar(&f.certificate, "certificate", "", "VCEK or VLEK certificate of an SEV-SNP report (DER or PEM)")
+	flags.StringVar(&f.collateral, "collateral", "", "Intel's TCB info, QE identity and revocation lists for a TDX quote (JSON)")
+	flags.StringVar(&f.crl, "crl", "", "AMD's revocation list for an SEV-SNP report (DER)")
+	flags.StringVar(&f.eventLog, "event-log", "", "event log of firmware and boot loader (CCEL or TPM, as the kernel shows it)")
 	flags.StringVar(&f.payload, "payload", "", "file whose SHA-256 must be the first half of the report data")
-	flags.StringVar(&f.reportData, "report-data", "", "the report data that the quote must carry, 128 hexadecimal digits")
+	flags.StringVar(&f.reportData, "report-data", "", "the report data that the quote must carry, 128 hexadecimal digits; of a TPM, its extra data")
 	flags.StringVar(&f.at, "at", "", "judge certificates at this time (default now)")
 	flags.StringVar(&f.floor, "floor", floor.Default.String(), "how good the platform has to be: signature, default or strict")
-	flags.StringArrayVar(&f.roots, "root", nil, "PEM file of a simulator's or private root, ASK then ARK; may be repeated")
+	flags.StringArrayVar(&f.roots, "root", nil, "PEM file of a simulator's or private root; may be repeated")
+	flags.StringArrayVar(&f.akRoots, "ak-root", nil, "PEM file of a provider's root for the attestation keys of its TPMs; may be repeated")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object for each piece of evidence")
 	_ = cmd.RegisterFlagCompletionFunc("floor", cobra.FixedCompletions([]string{"signature", "default", "strict"}, cobra.ShellCompDirectiveNoFileComp))
 	group.AddCommand(cmd)
@@ -101,8 +98,11 @@ func (a *app) evidenceVerify(ctx context.Context, f evidenceFlags, path string) 
 	if err == nil {
 		pieces, err = f.pieces(path)
 	}
-	if err == nil && len(pieces) > 1 && (d.payload != nil || d.reportData != nil) {
-		err = cli.Usagef("%s holds %d pieces of evidence: --payload and --report-data need exactly one", path, len(pieces))
+	if err == nil && len(pieces) > 1 && (d.payload != nil || d.reportData != nil || d.eventLog != nil) {
+		err = cli.Usagef("%s holds %d pieces of evidence: --payload, --report-data and --event-log need exactly one", path, len(pieces))
+	}
+	if err == nil {
+		err = d.fits(pieces)
 	}
 	if err != nil {
 		if f.json {
@@ -143,85 +143,137 @@ func (f evidenceFlags) demand() (*demand, error) {
 	if d.roots, err = loadRoots(f.roots); err != nil {
 		return nil, err
 	}
+	for _, path := range f.akRoots {
+		b, err := readBounded(path, 64<<10)
+		if err == nil {
+			d.roots, err = d.roots.WithTPM(b)
+		}
+		if err != nil {
+			return nil, cli.Usagef("--ak-root: %w", err)
+		}
+	}
 	if f.reportData != "" {
-		if d.reportData, err = hex.DecodeString(f.reportData); err != nil || len(d.reportData) != 64 {
+		if d.reportData, err = hex.DecodeString(f.reportData); err != nil || len(d.reportData) > maxExtraData {
 			return nil, cli.Usagef("--report-data: want 128 hexadecimal digits, got %q", f.reportData)
 		}
 	}
-	if f.payload != "" {
-		if d.payload, err = readBounded(f.payload, statement.MaxPayload); err != nil {
-			return nil, err
-		}
-	}
-	return d, nil
-}
-
-// pieces reads the evidence in a file, by its content.
-func (f evidenceFlags) pieces(path string) ([]piece, error) {
-	b, err := readBounded(path, bundle.MaxFile)
-	if err != nil {
+	if d.payload, err = optionalFile(f.payload, statement.MaxPayload); err != nil {
 		return nil, err
 	}
-	if len(b) == snp.ReportSize && b[0] != '{' {
-		return f.rawReport(b)
-	}
-	var out []piece
-	for _, line := range bytes.Split(b, []byte{'\n'}) {
-		if line = bytes.TrimRight(line, "\r"); !evidence.Is(line) {
-			continue
-		}
-		c, err := evidence.Parse(line)
-		if err != nil {
-			return nil, err
-		}
-		name := "sha256:" + evidence.Digest(line).String()
-		if !slices.ContainsFunc(out, func(p piece) bool { return p.name == name }) {
-			out = append(out, piece{name: name, report: c.Report, bundled: c})
-		}
-	}
-	if len(out) == 0 {
-		return nil, unknownKind(path, b)
-	}
-	return out, f.endorse(out)
+	d.eventLog, err = optionalFile(f.eventLog, evidence.MaxInput)
+	return d, err
 }
 
-// endorse gives each piece the certificates of the others: they travel once in a file. --certificate is for a file that
-// has none.
-func (f evidenceFlags) endorse(pieces []piece) error {
-	var all [][]byte
-	for _, p := range pieces {
-		if len(p.bundled.Endorsements) > 0 {
-			all = append(all, p.bundled.Endorsements)
-		}
-	}
-	switch {
-	case f.certificate != "" && len(all) > 0:
-		return cli.Usagef("--certificate is for evidence that brings none: this brings its own")
-	case f.certificate != "":
-		leaf, err := readLeaf(f.certificate)
-		if err != nil {
-			return err
-		}
-		all = [][]byte{leaf}
-	}
-	for i := range pieces {
-		pieces[i].endorsements = all
+// fits refuses report data that no quote of this kind could carry. Only a TPM takes less than 64 bytes.
+func (d *demand) fits(pieces []piece) error {
+	hardware := slices.ContainsFunc(pieces, func(p piece) bool { return len(p.TPMQuote) == 0 })
+	if n := len(d.reportData); d.reportData != nil && (n == 0 || hardware && n != len([64]byte{})) {
+		return cli.Usagef("--report-data: want 128 hexadecimal digits, got %d", 2*n)
 	}
 	return nil
 }
 
-func (f evidenceFlags) rawReport(report []byte) ([]piece, error) {
-	if f.certificate == "" {
-		return nil, &refusal.Refusal{
-			Link: "endorsements", Code: refusal.EndorsementsMissing, Want: "the VCEK or VLEK certificate of a raw report", Got: "none",
-			Next: "get it from AMD's key distribution service or the provider, and name it with --certificate",
-		}
+// optionalFile reads a file that a flag may name; nil only where it names none.
+func optionalFile(path string, limit int64) ([]byte, error) {
+	if path == "" {
+		return nil, nil
 	}
-	leaf, err := readLeaf(f.certificate)
+	b, err := readBounded(path, limit)
 	if err != nil {
 		return nil, err
 	}
-	return []piece{{report: report, leaf: leaf}}, nil
+	return append([]byte{}, b...), nil
+}
+
+// pieces reads the evidence in a file or folder, by its content, and adds what the flags bring.
+func (f evidenceFlags) pieces(path string) ([]piece, error) {
+	imported, err := readEvidence(path)
+	if err != nil {
+		return nil, err
+	}
+	var all []evidence.Endorsements
+	for i := range imported {
+		if err := f.endorse(&imported[i].Endorsements, imported[i].Kind); err != nil {
+			return nil, err
+		}
+		if own := imported[i].Endorsements; !slices.ContainsFunc(all, own.Equal) && !own.Empty() {
+			all = append(all, own)
+		}
+	}
+	out := make([]piece, len(imported))
+	for i := range imported {
+		out[i] = piece{imported[i], all}
+	}
+	return out, nil
+}
+
+// endorse gives one piece what the flags bring. Evidence that brings its own is not judged by another's.
+func (f evidenceFlags) endorse(e *evidence.Endorsements, kind evidence.Kind) error {
+	amd := kind == evidence.SNP || kind == evidence.AzureSNP
+	intel := kind == evidence.TDX || kind == evidence.AzureTDX
+	for _, b := range [...]struct {
+		flag, path string
+		fits       bool
+		to         *[]byte
+		read       func(string) ([]byte, error)
+	}{
+		{"--certificate", f.certificate, amd, &e.Leaf, readLeaf},
+		{"--crl", f.crl, amd, &e.CRL, func(p string) ([]byte, error) { return readBounded(p, 4<<20) }},
+		{"--collateral", f.collateral, intel, &e.Collateral, func(p string) ([]byte, error) { return readBounded(p, 4<<20) }},
+	} {
+		switch {
+		case b.path == "":
+			continue
+		case !b.fits:
+			return cli.Usagef("%s is not for evidence of kind %s", b.flag, kind)
+		case len(*b.to) > 0:
+			return cli.Usagef("%s is for evidence that brings none: this brings its own", b.flag)
+		}
+		content, err := b.read(b.path)
+		if err != nil {
+			return err
+		}
+		*b.to = content
+	}
+	return nil
+}
+
+// readEvidence reads a file, or the folder of a configfs-tsm report.
+func readEvidence(path string) ([]evidence.Imported, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err // it names operation and path
+	}
+	if info.IsDir() {
+		return readTriple(path)
+	}
+	file, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, evidence.MaxInput+1)) // one more: Import refuses it
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return evidence.Import(b)
+}
+
+// readTriple reads what configfs-tsm shows for one report.
+func readTriple(dir string) ([]evidence.Imported, error) {
+	var parts [3][]byte
+	for i, name := range [...]string{"provider", "outblob", "auxblob"} {
+		b, err := readBounded(filepath.Join(dir, name), 1<<20)
+		if err != nil && (name != "auxblob" || !errors.Is(err, os.ErrNotExist)) {
+			return nil, err
+		}
+		parts[i] = b
+	}
+	e, err := evidence.Triple(string(parts[0]), parts[1], parts[2])
+	if err != nil {
+		return nil, err
+	}
+	return []evidence.Imported{{Evidence: e, Layout: evidence.LayoutTSM}}, e.Check()
 }
 
 // readLeaf reads a certificate in DER or PEM.
@@ -233,93 +285,11 @@ func readLeaf(path string) ([]byte, error) {
 	if block, _ := pem.Decode(leaf); block != nil {
 		return snp.EndorsementKey(leaf)
 	}
+	if len(leaf) == 0 {
+		return nil, &refusal.Refusal{
+			Link: "endorsements", Code: refusal.Malformed, Want: "a certificate in DER or PEM", Got: "an empty file",
+			Next: "get it from AMD's key distribution service or the provider",
+		}
+	}
 	return leaf, nil
-}
-
-// unknownKind says what a file is when it can be seen, and what is missing to judge it.
-func unknownKind(path string, b []byte) error {
-	const tdx, teeTDX, quoteHeader = "an Intel TDX quote", 0x81, 48
-	kind := ""
-	switch {
-	case len(b) > quoteHeader && (b[0] == 4 || b[0] == 5) && b[1] == 0 && b[4] == teeTDX:
-		kind = tdx
-	case bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) && bytes.Contains(b, []byte(`"tpm_quote"`)):
-		kind = "evidence of a cloud's virtual TPM"
-	case bytes.Contains(b, []byte("\xffTCG")):
-		kind = "a TPM quote"
-	}
-	if kind != "" {
-		return &attest.UnsupportedError{Kind: path + " is " + kind, Need: "this version judges SEV-SNP reports and Kettle's own evidence"}
-	}
-	return &refusal.Refusal{
-		Link: "evidence", Code: refusal.Malformed, Want: "a SEV-SNP report of 1184 bytes, or a line of Kettle's evidence",
-		Got: fmt.Sprintf("%d bytes of something else", len(b)), Next: "name the file as the machine or the runner wrote it",
-	}
-}
-
-// judge asks in turn whether the evidence is genuine, whether the platform is good enough, and whether it quotes what
-// it should. What follows a genuine quote is joined, so that all faults are seen.
-func (d *demand) judge(p piece) judged {
-	j := judged{piece: p}
-	if p.bundled != nil {
-		q, err := appraise.Verify(p.bundled, p.endorsements, d.roots, d.at)
-		if err != nil {
-			j.err = err
-			return j
-		}
-		j.report = q.Report()
-	} else if j.report, j.err = snp.Verify(p.report, p.leaf, d.roots, d.at); j.err != nil {
-		return j
-	}
-	j.err = errors.Join(j.report.Meets(d.floor), d.bound(p, j.report.ReportData()))
-	return j
-}
-
-// bound compares the report data with what was asked for.
-func (d *demand) bound(p piece, got [64]byte) error {
-	var errs []error
-	mismatch := func(want string, got []byte) {
-		errs = append(errs, &refusal.Refusal{
-			Link: "binding", Code: refusal.Binding, Want: want, Got: hex.EncodeToString(got),
-			Next: "the quote was made for something else; take the evidence that belongs to it",
-		})
-	}
-	if d.reportData != nil && subtle.ConstantTimeCompare(d.reportData, got[:]) != 1 {
-		mismatch("report data "+hex.EncodeToString(d.reportData), got[:])
-	}
-	if d.payload != nil {
-		sum := binding.Sum(d.payload)
-		if subtle.ConstantTimeCompare(sum[:], got[:32]) != 1 {
-			mismatch("report data that starts with the payload's SHA-256, "+sum.String(), got[:32])
-		}
-	}
-	if p.bundled != nil {
-		sum := binding.Sum(p.bundled.Binding)
-		if subtle.ConstantTimeCompare(sum[:], got[32:]) != 1 {
-			mismatch("report data that ends with the SHA-256 of the binding beside it, "+sum.String(), got[32:])
-		}
-		if _, err := binding.Parse(p.bundled.Binding); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// notes says what the verdict leaves open.
-func (d *demand) notes(p piece) []string {
-	notes := []string{"revocation: not checked", "measurement: shown, not judged"}
-	if d.payload == nil && d.reportData == nil {
-		notes = append(notes, "report data: shown, not compared with anything of yours")
-	} else if p.bundled == nil && d.reportData == nil {
-		notes = append(notes, "report data: the second half was not compared with anything")
-	}
-	return notes
-}
-
-// kind names what was judged.
-func (p piece) kind() string {
-	if p.bundled == nil {
-		return "snp-report"
-	}
-	return strings.TrimPrefix(evidence.MediaType, "application/")
 }

@@ -4,56 +4,40 @@ package main
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/refusal"
-	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/cmd/internal/cli"
 )
 
 // evidenceJSON is the output for one piece of evidence. What the quote says stands in it only when it is genuine.
 type evidenceJSON struct {
-	Schema      string             `json:"schema"`
-	Verdict     string             `json:"verdict"`
-	Evidence    string             `json:"evidence,omitempty"` // digest of a line
-	Kind        string             `json:"kind,omitempty"`
-	Genuine     bool               `json:"genuine"`
-	Floor       string             `json:"floor"`
-	Reasons     []reasonJSON       `json:"reasons,omitempty"`
-	Platform    string             `json:"platform,omitempty"`
-	Product     string             `json:"product,omitempty"`
-	Purpose     string             `json:"purpose,omitempty"`
-	Measurement string             `json:"measurement,omitempty"`
-	ReportData  string             `json:"reportData,omitempty"`
-	TCB         map[string]tcbJSON `json:"tcb,omitempty"`
-	Flags       *flagsJSON         `json:"flags,omitempty"`
-	Identities  map[string]string  `json:"identities,omitempty"`
-	Time        string             `json:"time,omitempty"`
-	Notes       []string           `json:"notes,omitempty"`
-	Error       string             `json:"error,omitempty"`
-}
-
-type tcbJSON struct {
-	FMC        uint8 `json:"fmc"`
-	Bootloader uint8 `json:"bootloader"`
-	TEE        uint8 `json:"tee"`
-	SNP        uint8 `json:"snp"`
-	Microcode  uint8 `json:"microcode"`
-}
-
-type flagsJSON struct {
-	Policy         string `json:"policy"`
-	PlatformInfo   string `json:"platformInfo"`
-	ReportVersion  uint32 `json:"reportVersion"`
-	VMPL           uint32 `json:"vmpl"`
-	Debug          bool   `json:"debug"`
-	MigrationAgent bool   `json:"migrationAgent"`
-	SMT            bool   `json:"smt"`
-	AliasCheck     bool   `json:"aliasCheckComplete"`
-	CiphertextHide bool   `json:"ciphertextHiding"`
+	Schema      string            `json:"schema"`
+	Verdict     string            `json:"verdict"`
+	Evidence    string            `json:"evidence,omitempty"` // digest of a line
+	Kind        string            `json:"kind,omitempty"`
+	Genuine     bool              `json:"genuine"`
+	Floor       string            `json:"floor"`
+	Reasons     []reasonJSON      `json:"reasons,omitempty"`
+	Platform    string            `json:"platform,omitempty"`
+	Product     string            `json:"product,omitempty"`
+	Purpose     string            `json:"purpose,omitempty"`
+	Measurement string            `json:"measurement,omitempty"`
+	Registers   map[string]string `json:"registers,omitempty"`
+	ReportData  string            `json:"reportData,omitempty"`
+	ExtraData   string            `json:"extraData,omitempty"` // of the TPM that speaks
+	EventLog    string            `json:"eventLog,omitempty"`  // match or mismatch
+	Boot        *bootJSON         `json:"boot,omitempty"`
+	TCB         any               `json:"tcb,omitempty"`
+	Flags       any               `json:"flags,omitempty"`
+	Identities  map[string]string `json:"identities,omitempty"`
+	Time        string            `json:"time,omitempty"`
+	Notes       []string          `json:"notes,omitempty"`
+	Error       string            `json:"error,omitempty"`
 }
 
 // evidenceFailure is the output when nothing could be judged.
@@ -65,59 +49,49 @@ func evidenceFailure(f evidenceFlags, err error) evidenceJSON {
 
 func (j judged) json(d *demand) evidenceJSON {
 	out := evidenceJSON{
-		Schema: evidenceSchema, Evidence: j.piece.name, Kind: j.piece.kind(), Genuine: j.report != nil, Floor: d.floor.String(),
-		Time: d.at.UTC().Format(time.RFC3339), Notes: d.notes(j.piece),
+		Schema: evidenceSchema, Evidence: j.piece.Digest, Kind: string(j.piece.Layout), Genuine: j.quote != nil, Floor: d.floor.String(),
+		Time: d.at.UTC().Format(time.RFC3339), Notes: j.notes,
 	}
 	out.Verdict, out.Reasons, out.Error = verdict(j.err)
-	r := j.report
-	if r == nil {
+	q := j.quote
+	if q == nil {
 		return out
 	}
-	measurement, data := r.Measurement(), r.ReportData()
-	out.Platform, out.Product = r.Platform(), string(r.Line())
-	out.Measurement, out.ReportData = hex.EncodeToString(measurement[:]), hex.EncodeToString(data[:])
-	out.TCB = map[string]tcbJSON{
-		"reported": tcbJSON(r.ReportedTCB()), "committed": tcbJSON(r.CommittedTCB()), "current": tcbJSON(r.CurrentTCB()),
-		"launch": tcbJSON(r.LaunchTCB()),
+	e := q.Environment()
+	out.Platform, out.Registers = q.Platform(), e.Registers
+	if e.Measurement != [48]byte{} {
+		out.Measurement = hex.EncodeToString(e.Measurement[:])
 	}
-	out.Flags = &flagsJSON{
-		Policy: fmt.Sprintf("%#x", uint64(r.Policy())), PlatformInfo: fmt.Sprintf("%#x", uint64(r.PlatformInfo())),
-		ReportVersion: r.Version(), VMPL: r.VMPL(), Debug: r.Policy().Debug(), MigrationAgent: r.Policy().MigrationAgent(),
-		SMT: r.Policy().SMT(), AliasCheck: r.PlatformInfo().AliasCheckComplete(), CiphertextHide: r.PlatformInfo().CiphertextHiding(),
+	if r := q.Report(); r != nil {
+		data := r.ReportData()
+		out.Product, out.ReportData = string(r.Line()), hex.EncodeToString(data[:])
 	}
-	out.Identities = identities(r)
-	if j.piece.bundled != nil {
-		if ctx, err := binding.Parse(j.piece.bundled.Binding); err == nil {
+	if td := q.TD(); td != nil {
+		data := td.ReportData()
+		out.Product, out.ReportData = "TDX", hex.EncodeToString(data[:])
+	}
+	if extra, ok := q.ExtraData(); ok {
+		out.ExtraData = hex.EncodeToString(extra)
+	}
+	out.EventLog, out.Boot = j.logVerdict(d), bootOf(j.account)
+	out.TCB, out.Flags, out.Identities = tcbOf(q), flagsOf(q), identitiesOf(q)
+	if c := j.piece.Collection; c != nil {
+		if ctx, err := binding.Parse(c.Binding); err == nil {
 			out.Purpose = string(ctx.Purpose)
 		}
 	}
 	return out
 }
 
-// identities gives every name in the report that is not blank.
-func identities(r *snp.Report) map[string]string {
-	report, chip, host, id := r.ReportID(), r.ChipID(), r.HostData(), r.IDKeyDigest()
-	family, image, root := r.FamilyID(), r.ImageID(), r.Root().Fingerprint()
-	out := map[string]string{"signingKey": r.SigningKey(), "endorsementExpires": r.EndorsementExpires().UTC().Format(time.RFC3339)}
-	add := func(name string, b []byte) {
-		if strings.Trim(string(b), "\x00") != "" {
-			out[name] = hex.EncodeToString(b)
-		}
+// logVerdict says what came of an event log, "" where there was none.
+func (j judged) logVerdict(d *demand) string {
+	switch {
+	case j.account != nil:
+		return "match"
+	case d.log(j.piece) != nil:
+		return "mismatch"
 	}
-	add("root", root[:])
-	add("reportId", report[:])
-	add("chipId", chip[:])
-	add("hostData", host[:])
-	add("familyId", family[:])
-	add("imageId", image[:])
-	add("idKeyDigest", id[:])
-	if author, ok := r.AuthorKeyDigest(); ok {
-		add("authorKeyDigest", author[:])
-	}
-	if p := r.Provider(); p != "" {
-		out["provider"] = p
-	}
-	return out
+	return ""
 }
 
 // showEvidence prints one piece on the output stream.
@@ -128,9 +102,9 @@ func (a *app) showEvidence(f evidenceFlags, d *demand, j judged) error {
 		return writeJSON(a.io.Out, out)
 	}
 	var b strings.Builder
-	name := "SEV-SNP report"
-	if j.piece.name != "" {
-		name = "evidence " + short(j.piece.name)
+	name := string(j.piece.Kind) + " evidence"
+	if out.Evidence != "" {
+		name = "evidence " + short(out.Evidence)
 	}
 	fmt.Fprintf(&b, "%s %s\n", a.io.Styled(cli.Bold, name), headline(a.io, j.err))
 	genuine := a.io.Styled(cli.Green, "yes")
@@ -144,14 +118,8 @@ func (a *app) showEvidence(f evidenceFlags, d *demand, j judged) error {
 	}
 	fmt.Fprintf(&b, "   %-12s %s\n", "genuine", genuine)
 	row("floor", out.Floor)
-	if r := j.report; r != nil {
-		row("platform", out.Platform+", "+out.Product+" line, "+r.SigningKey())
-		row("purpose", out.Purpose)
-		row("measurement", out.Measurement)
-		row("report data", out.ReportData)
-		row("tcb", r.ReportedTCB().String())
-		row("policy", fmt.Sprintf("%s, debug %v, VMPL %d", out.Flags.Policy, out.Flags.Debug, out.Flags.VMPL))
-		row("chip", out.Identities["chipId"])
+	if j.quote != nil {
+		out.rows(j, row)
 	}
 	row("judged at", out.Time)
 	for _, r := range refusal.All(j.err) {
@@ -161,10 +129,43 @@ func (a *app) showEvidence(f evidenceFlags, d *demand, j judged) error {
 		fmt.Fprintf(&b, "%s %s\n", a.io.Styled(cli.Red, "✗"), out.Error)
 	}
 	for _, n := range out.Notes {
-		fmt.Fprintf(&b, "   %s\n", a.io.Styled(cli.Dim, "note: "+n))
+		fmt.Fprintf(&b, "   %s\n", a.io.Styled(cli.Dim, "note: "+cli.Clean(n)))
 	}
-	if _, err := fmt.Fprint(a.io.Out, b.String()); err != nil {
-		return fmt.Errorf("writing output: %w", err)
+	_, err := fmt.Fprint(a.io.Out, b.String())
+	return errors.Join(err)
+}
+
+// rows writes what a genuine quote says.
+func (out evidenceJSON) rows(j judged, row func(name, value string)) {
+	what, root := j.quote.Describe()
+	row("quote", what)
+	row("root", root)
+	row("purpose", out.Purpose)
+	row("measurement", out.Measurement)
+	row("report data", out.ReportData)
+	row("extra data", out.ExtraData)
+	if r := j.quote.Report(); r != nil {
+		row("tcb", r.ReportedTCB().String())
+		row("policy", fmt.Sprintf("%#x: %s, VMPL %d", uint64(r.Policy()), strings.Join(r.Policy().Names(), ", "), r.VMPL()))
 	}
-	return nil
+	if td := j.quote.TD(); td != nil {
+		if t, ok := j.quote.TCB(); ok {
+			row("tcb", t.String())
+		}
+		row("attributes", fmt.Sprintf("%#x, debug %v", uint64(td.Attributes()), td.Attributes().Debug()))
+	}
+	for _, name := range registerNames(out.Registers) {
+		if strings.Trim(out.Registers[name], "0") != "" {
+			row(name, out.Registers[name])
+		}
+	}
+	row("chip", out.Identities["chipId"]+out.Identities["ppid"])
+	row("event log", out.EventLog)
+	if out.Boot != nil {
+		row("secure boot", out.Boot.SecureBoot)
+		row("firmware", out.Boot.Firmware)
+		for _, c := range out.Boot.CommandLines {
+			row("command line", c)
+		}
+	}
 }

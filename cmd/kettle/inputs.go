@@ -12,11 +12,11 @@ import (
 	"os"
 
 	"github.com/kettle/attest/attest"
+	"github.com/kettle/attest/attest/appraise"
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/policy"
 	"github.com/kettle/attest/attest/refusal"
-	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/token"
 	"github.com/kettle/attest/cmd/internal/cli"
 )
@@ -65,18 +65,18 @@ func loadPolicy(path string) (*policy.Policy, error) {
 	return p, nil
 }
 
-// loadRoots gives AMD's pinned roots and the private ones.
-func loadRoots(paths []string) ([]snp.Root, error) {
+// loadRoots gives the vendors' pinned roots and the private ones.
+func loadRoots(paths []string) (appraise.Roots, error) {
 	private := make([][]byte, len(paths))
 	for i, p := range paths {
 		var err error
 		if private[i], err = readBounded(p, 64<<10); err != nil {
-			return nil, &cli.UsageError{Err: err}
+			return appraise.Roots{}, &cli.UsageError{Err: err}
 		}
 	}
 	roots, err := attest.Roots(private...)
 	if err != nil {
-		return nil, cli.Usagef("--root: %w", err)
+		return appraise.Roots{}, cli.Usagef("--root: %w", err)
 	}
 	return roots, nil
 }

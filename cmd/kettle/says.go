@@ -197,13 +197,15 @@ func instanceFacts(f *facts, i statement.Instance) {
 	f.add("platform", i.Platform)
 	f.add("report ID", i.ReportID)
 	f.add("chip ID", i.ChipID)
+	f.add("attestation key", i.AttestationKey)
 }
 
 // evidenceFacts tells what evidence says, and why a verifier would refuse to read it.
 func evidenceFacts(c *evidence.Collection) ([]factJSON, string) {
 	var f facts
+	f.add("kind", string(c.Kind))
 	f.add("report", fmt.Sprintf("%d bytes", len(c.Report)))
-	if d, ok := appraise.UnverifiedPayloadDigest(c); ok {
+	if d, ok := appraise.UnverifiedPayloadDigest(&c.Evidence); ok {
 		f.digest("quotes payload", d)
 	}
 	f.digest("public key", binding.Sum(c.PublicKey))

@@ -65,7 +65,7 @@ func fixtureFiles(t testing.TB) map[string][]byte {
 			"cut.jsonl":          l.Bytes()[:len(l.Bytes())-100],
 			"boot.cmw":           append(bytes.Clone(l.BootEvidence), '\n'),
 			"report.bin":         collection.Report,
-			"vcek.der":           collection.Endorsements,
+			"vcek.der":           collection.Leaf,
 			"roots.pem":          attesttest.Authority().RootsPEM(),
 			"github.json":        attesttest.TrustFile(t),
 			"policy.yaml":        attesttest.PolicyFile(t),

@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kettle/attest/attest"
+	"github.com/kettle/attest/attest/appraise"
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/policy"
-	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/token"
 	"github.com/kettle/attest/cmd/internal/cli"
 )
@@ -35,7 +35,7 @@ type verifyFlags struct {
 type verifier struct {
 	flags  verifyFlags
 	policy *policy.Policy
-	roots  []snp.Root
+	roots  appraise.Roots
 	trust  *token.Trust
 	at     time.Time
 }

@@ -261,7 +261,8 @@ func (e *environment) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// openDevice opens the first allowed platform that this machine has.
+// openDevice opens the first allowed platform that this machine has. A platform whose device fails ends the search: what
+// makes it fail must not choose a lesser one.
 func openDevice(ctx context.Context, allowed []string) (*collect.Device, error) {
 	var errs []error
 	for _, platform := range allowed {
@@ -270,6 +271,9 @@ func openDevice(ctx context.Context, allowed []string) (*collect.Device, error) 
 			return d, nil
 		}
 		errs = append(errs, err)
+		if !errors.Is(err, collect.ErrUnsupported) {
+			break
+		}
 	}
 	return nil, fmt.Errorf("opening the secure processor: %w", errors.Join(errs...))
 }

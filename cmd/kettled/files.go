@@ -10,8 +10,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kettle/attest/attest/appraise"
+	"github.com/kettle/attest/attest/collect"
 	"github.com/kettle/attest/attest/policy"
-	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/runner/config"
 )
@@ -20,7 +21,7 @@ import (
 type measured struct {
 	config   *config.Config
 	policy   *policy.Policy
-	tees     []snp.Root     // pinned and private roots of secure processors
+	tees     appraise.Roots // pinned and private roots of secure processors
 	github   []byte         // PEM of a private CA of GitHub; empty means the system's roots
 	sinkCA   *x509.CertPool // nil means the system's roots
 	githubCA *x509.CertPool // nil means the system's roots
@@ -61,29 +62,30 @@ func read(name string) ([]byte, error) {
 	return b, nil
 }
 
-// roots gives the roots that this image accepts for its own quotes: AMD's when it allows snp, the named ones when it
-// allows sim.
-func roots(p config.Platforms) ([]snp.Root, error) {
-	var out []snp.Root
+// roots gives the roots that this image accepts for its own quotes: a vendor's when it allows a platform of that vendor,
+// and the named ones.
+func roots(p config.Platforms) (appraise.Roots, error) {
+	pinned, err := appraise.Pinned()
+	if err != nil {
+		return appraise.Roots{}, err
+	}
+	var out appraise.Roots
 	for _, platform := range p.Allowed {
-		if platform == "snp" {
-			amd, err := snp.AMDRoots()
-			if err != nil {
-				return nil, fmt.Errorf("reading AMD's roots: %w", err)
-			}
-			out = append(out, amd...)
+		switch platform {
+		case collect.PlatformSNP, collect.PlatformAzSNP:
+			out.AMD = pinned.AMD
+		case collect.PlatformTDX, collect.PlatformAzTDX:
+			out.Intel = pinned.Intel
 		}
 	}
 	for _, name := range p.Roots {
 		text, err := read(name)
 		if err != nil {
-			return nil, err
+			return appraise.Roots{}, err
 		}
-		private, err := snp.ParseRoots(text)
-		if err != nil {
-			return nil, fmt.Errorf("reading roots %s: %w", name, err)
+		if out, err = out.WithPrivate(text); err != nil {
+			return appraise.Roots{}, fmt.Errorf("reading roots %s: %w", name, err)
 		}
-		out = append(out, private...)
 	}
 	return out, nil
 }

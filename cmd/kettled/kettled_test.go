@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kettle/attest/attest/appraise"
+	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/sim"
 	"github.com/kettle/attest/attest/snp"
@@ -103,11 +105,11 @@ func TestAppraiser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots, err := snp.ParseRoots(authority.RootsPEM())
+	roots, err := appraise.Roots{}.WithPrivate(authority.RootsPEM())
 	if err != nil {
 		t.Fatal(err)
 	}
-	q := runner.Quote{Report: report, Endorsement: leaf}
+	q := runner.Quote{Evidence: evidence.Evidence{Kind: evidence.SNP, Report: report, Endorsements: evidence.Endorsements{Leaf: leaf}}}
 	self, err := appraiser{roots: roots, allowed: []string{"sim"}}.Appraise(q, time.Now())
 	if err != nil || self.Instance.Platform != "sim" || self.Measurement != [48]byte{1} || len(self.Instance.ReportID) != 64 {
 		t.Errorf("%+v, %v", self, err)
@@ -115,7 +117,7 @@ func TestAppraiser(t *testing.T) {
 	if _, err := (appraiser{roots: roots, allowed: []string{"snp"}}).Appraise(q, time.Now()); err == nil {
 		t.Error("a platform that the image does not allow was accepted")
 	}
-	amd, err := snp.AMDRoots()
+	amd, err := appraise.Pinned()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -202,7 +202,7 @@ func (c *Config) Validate() error {
 	c.Timeouts.validate(&f)
 	f.check(len(c.Platforms.Allowed) > 0, "platforms.allowed is empty")
 	for _, p := range c.Platforms.Allowed {
-		f.check(p == "snp" || p == "sim", "platform %q is not known", p)
+		f.check(slices.Contains([]string{"snp", "tdx", "az-snp", "az-tdx", "sim"}, p), "platform %q is not known", p)
 	}
 	f.check(!slices.Contains(c.Platforms.Allowed, "sim") || len(c.Platforms.Roots) > 0, `platform "sim" needs platforms.roots`)
 	for _, name := range slices.Concat(c.GitHub.Roots, c.Sink.Roots, c.Platforms.Roots) {

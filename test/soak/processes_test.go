@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/sim"
 	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/statement"
@@ -172,7 +173,7 @@ func newChip(authorityDir string) (*chip, error) {
 
 func (c *chip) Quote(_ context.Context, rd [64]byte) (runner.Quote, error) {
 	report, err := c.processor.Report(rd)
-	return runner.Quote{Report: report, Endorsement: c.leaf}, err
+	return runner.Quote{Evidence: evidence.Evidence{Kind: evidence.SNP, Report: report, Endorsements: evidence.Endorsements{Leaf: c.leaf}}}, err
 }
 
 func (c *chip) Extend(_ context.Context, d binding.Digest) error {
@@ -181,7 +182,7 @@ func (c *chip) Extend(_ context.Context, d binding.Digest) error {
 }
 
 func (c *chip) Appraise(q runner.Quote, at time.Time) (runner.Self, error) {
-	r, err := snp.Verify(q.Report, q.Endorsement, c.roots, at)
+	r, err := snp.Verify(q.Report, q.Leaf, c.roots, at)
 	if err != nil {
 		return runner.Self{}, err
 	}

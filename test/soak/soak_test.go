@@ -3,38 +3,23 @@
 package soak_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	mathrand "math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/kettle/attest/attest"
-	"github.com/kettle/attest/attest/binding"
-	"github.com/kettle/attest/attest/bundle"
-	"github.com/kettle/attest/attest/policy"
 	"github.com/kettle/attest/attest/sim"
 	"github.com/kettle/attest/dispatch"
 	"github.com/kettle/attest/internal/fakegithub"
+	"github.com/kettle/attest/internal/fakegithub/fault"
 	"github.com/kettle/attest/internal/secret"
-	"github.com/kettle/attest/runner"
 )
 
 var (
@@ -59,6 +44,7 @@ expires: never
 environments:
   platforms: [sim]
   floor: strict
+  revocation: if-present
   measurements: [%s]
   lateCompromise: [register-replay, token]
 artifacts:
@@ -81,7 +67,10 @@ type soak struct {
 	simulator *sim.Authority
 	chips     string // its folder
 	turns     int
-	shared    sync.Mutex // held by what everybody meets: one such thing at a time
+
+	measurement [48]byte   // of every environment
+	strict      bool       // each must end as its plan says
+	shared      sync.Mutex // held by what everybody meets: one such thing at a time
 
 	mu      sync.Mutex
 	ends    map[string]int             // state → environments; mu
@@ -112,7 +101,7 @@ func TestSoak(t *testing.T) {
 	var before load
 	for _, j := range turns {
 		if j.n == len(turns)/4 { // everything is warm
-			before = measure()
+			before = loaded()
 		}
 		queue <- j
 	}
@@ -161,11 +150,17 @@ func newSoak(t *testing.T, turns []turn) *soak {
 	if err := authority.Save(chips); err != nil {
 		t.Fatal(err)
 	}
+	s := emptySoak(t, w, len(turns))
+	s.simulator, s.chips, s.programs, s.state, s.strict = authority, chips, build(t), t.TempDir(), *jobs == 0
+	s.measurement = [48]byte{1}
+	s.reaper = &dispatch.Reaper{Registry: w.client, Target: target, Limits: limits}
+	return s
+}
+
+func emptySoak(t *testing.T, w *world, turns int) *soak {
 	return &soak{
-		simulator: authority, chips: chips, t: t, world: w, programs: build(t), state: t.TempDir(), turns: len(turns),
-		reaper: &dispatch.Reaper{Registry: w.client, Target: target, Limits: limits},
-		ends:   map[string]int{}, hows: map[dispatch.How]int{}, spans: map[string][]time.Duration{}, prefix: map[string]bool{},
-		bundles: map[string][]byte{},
+		t: t, world: w, turns: turns, ends: map[string]int{}, hows: map[dispatch.How]int{}, spans: map[string][]time.Duration{},
+		prefix: map[string]bool{}, bundles: map[string][]byte{},
 	}
 }
 
@@ -208,7 +203,7 @@ func (s *soak) one(j turn) {
 	}
 	_ = folder.Close()
 	<-m.Done()
-	s.note(j, folder.Prefix(), dir, record)
+	s.note(s.collect(j, folder.Prefix(), dir, record))
 }
 
 // dispatch starts the workflow of an environment, unless that is to have no job.
@@ -225,19 +220,12 @@ func (s *soak) dispatch(j turn) (*fakegithub.Run, error) {
 
 // misfortune lets something happen to everybody for some seconds.
 func (s *soak) misfortune(p plan) (mend func()) {
-	if p.rule != nil {
-		armed, err := s.world.faults.Add(*p.rule)
-		if err != nil {
-			s.t.Errorf("%s: %v", p, err)
-			return func() {}
-		}
-		return armed.Remove
-	}
 	if p.world == nil {
-		return func() {}
+		mend, _ := s.meet(p)
+		return mend
 	}
 	s.shared.Lock()
-	done := p.world(s.world)
+	done, _ := s.meet(p)
 	timer := time.AfterFunc(8*time.Second, sync.OnceFunc(func() { done(); s.shared.Unlock() }))
 	return func() {
 		if timer.Stop() {
@@ -245,6 +233,22 @@ func (s *soak) misfortune(p plan) (mend func()) {
 			s.shared.Unlock()
 		}
 	}
+}
+
+// meet lets something happen to everybody until it is mended. The rule is the plan's, if it has one.
+func (s *soak) meet(p plan) (mend func(), rule *fault.Armed) {
+	switch {
+	case p.rule != nil:
+		armed, err := s.world.faults.Add(*p.rule)
+		if err != nil {
+			s.t.Errorf("%s: %v", p, err)
+			break
+		}
+		return armed.Remove, armed
+	case p.world != nil:
+		return p.world(s.world), nil
+	}
+	return func() {}, nil
 }
 
 // meddle does to an environment what its plan has for one of its states.
@@ -271,256 +275,6 @@ func (s *soak) meddle(ctx context.Context, p plan, session *dispatch.Session, m 
 		case p.cancelAt:
 			s.world.github.Cancel(run)
 			return
-		}
-	}
-}
-
-// machine is a process in PID and mount namespaces of its own.
-type machine struct {
-	control net.Conn
-	done    chan struct{}
-	cmd     *exec.Cmd
-}
-
-func (m *machine) Control() net.Conn     { return m.control }
-func (m *machine) Done() <-chan struct{} { return m.done }
-func (m *machine) Kill()                 { _ = m.cmd.Process.Kill() }
-
-// patience is short where only what is left counts. Where each environment must end as it should, a busy machine gets more.
-func patience() times {
-	t := times{
-		Register: 20 * time.Second, Listen: 12 * time.Second, Ghost: 5 * time.Second, Idle: 15 * time.Second, Dispatch: 10 * time.Second,
-		Job: 25 * time.Second, Drain: 8 * time.Second,
-	}
-	if *jobs == 0 {
-		t.Register, t.Listen, t.Dispatch, t.Job, t.Drain = time.Minute, 40*time.Second, 40*time.Second, 50*time.Second, 40*time.Second
-	}
-	return t
-}
-
-func (s *soak) start(j turn, dir string) (*machine, error) {
-	text, err := json.Marshal(settings{
-		Dir: dir, Label: label(j.n), Server: s.world.server, API: s.world.url, Host: s.world.host, Issuer: s.world.github.Issuer(), Sink: s.world.sinkURL + "/" + strconv.Itoa(j.n), Simulator: s.chips,
-		Roots: string(s.world.ca.PEM()), Listener: s.programs.listener, Action: s.programs.action, Policy: fmt.Sprintf(jobsPolicy, s.world.server),
-		Faults: j.plan.program, Clock: j.plan.clock, StayAt: j.plan.killAt + j.plan.drainAt + j.plan.cancelAt, Stay: j.plan.stay(), Times: patience(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
-	defer theirs.Close()
-	defer ours.Close()
-	m := &machine{done: make(chan struct{})}
-	if m.control, err = net.FileConn(ours); err != nil {
-		return nil, err
-	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	m.cmd = exec.Command("/proc/self/exe")
-	m.cmd.Env, m.cmd.Dir = append(os.Environ(), roleVariable+"="+string(text)), dir
-	m.cmd.ExtraFiles, m.cmd.Stdout, m.cmd.Stderr = []*os.File{theirs}, log, log
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
-	if err := m.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		defer close(m.done)
-		_ = m.cmd.Wait()
-	}()
-	return m, nil
-}
-
-// note keeps what the environment left behind.
-func (s *soak) note(j turn, prefix, dir string, record *dispatch.Record) {
-	f, err := os.Open(filepath.Join(dir, "guest-journal.jsonl"))
-	var entries []runner.Entry
-	if err == nil {
-		defer f.Close()
-		if entries, err = runner.ReadJournal(f); err != nil {
-			s.t.Errorf("environment %d, %s: its journal: %v", j.n, j.plan, err)
-		}
-	}
-	files := s.world.records.take(strconv.Itoa(j.n))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.prefix[prefix] = true
-	if record != nil {
-		s.hows[record.How]++
-	}
-	end := "none"
-	for _, e := range entries {
-		if e.State.Ended() && e.State != runner.Removed {
-			end = string(e.State)
-		}
-	}
-	s.ends[end]++
-	if *jobs == 0 && !slices.Contains(strings.Fields(j.plan.ends), end) && (record == nil || !slices.Contains(strings.Fields(j.plan.ends), string(record.How))) {
-		s.t.Errorf("%s: it ended %s, want %s", j.plan, end, j.plan.ends)
-	}
-	s.span("register", entries, runner.Registering, runner.Listening)
-	s.span("T0", entries, runner.Claimed, runner.Running)
-	s.span("teardown", entries, runner.Finished, runner.Removed)
-	if b := files["response-1.intoto.jsonl"]; b != nil {
-		s.bundles[prefix] = b
-	}
-	if testing.Verbose() {
-		log, _ := os.ReadFile(filepath.Join(dir, "log"))
-		outcome := ""
-		if record != nil {
-			outcome = record.Outcome
-		}
-		s.t.Logf("%d %s: %s: %s\n%s", j.n, j.plan, end, outcome, lastLines(string(log), 3))
-	}
-}
-
-func lastLines(text string, n int) string {
-	all := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(all[max(0, len(all)-n):], "\n")
-}
-
-// span notes how long it took from one state to another, where both were reached.
-func (s *soak) span(name string, entries []runner.Entry, from, to runner.State) {
-	var start time.Time
-	for _, e := range entries {
-		if e.State == from && start.IsZero() {
-			start = e.At
-		}
-		if e.State == to && !start.IsZero() {
-			s.spans[name] = append(s.spans[name], e.At.Sub(start))
-			return
-		}
-	}
-}
-
-// tidy is the next launcher, which reaps what others had to leave, and ends jobs that nobody will take any more.
-func (s *soak) tidy() {
-	found, err := s.reaper.Recover(s.t.Context(), filepath.Join(s.state, "launcher"))
-	if err = errors.Join(err, found.Err()); err != nil {
-		s.t.Errorf("reaping what is left: %v", err)
-	}
-	for _, r := range s.world.github.Runs() {
-		if r.Status != "completed" {
-			s.world.github.Cancel(r)
-		}
-	}
-}
-
-// check looks at what is left.
-func (s *soak) check() {
-	t, books := s.t, s.world.github.Ledger()
-	if len(books.Registered) > 0 {
-		t.Errorf("left at GitHub: %+v", books.Registered)
-	}
-	if len(books.TakenTwice) > 0 {
-		t.Errorf("taken twice: %+v", books.TakenTwice)
-	}
-	if len(books.Greedy) > 0 {
-		t.Errorf("asked for a second job: %+v", books.Greedy)
-	}
-	if len(s.prefix) != s.turns {
-		t.Errorf("%d environments of %d", len(s.prefix), s.turns)
-	}
-	rules, err := policy.Parse(fmt.Appendf(nil, consumerPolicy, hex.EncodeToString(append([]byte{1}, make([]byte, 47)...)), s.world.server))
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted := 0
-	for _, r := range s.world.github.Runs() {
-		j := r.Jobs[0]
-		prefix, _, _ := strings.Cut(strings.TrimPrefix(j.RunnerName, "kettle-"), "-")
-		d, attested := s.bundles["kettle-"+prefix]
-		if !attested {
-			if j.Conclusion == "success" {
-				s.count("succeeded without a record")
-			}
-			continue
-		}
-		if err := s.verify(rules, d, r.ID, j.RunnerName); err != nil {
-			t.Errorf("run %d on %s: %v", r.ID, j.RunnerName, err)
-			continue
-		}
-		accepted++
-		if s.verify(rules, d, r.ID+1, j.RunnerName) == nil || s.verify(rules, d, r.ID, j.RunnerName+"0") == nil {
-			t.Errorf("run %d: another's file was accepted", r.ID)
-		}
-		for other, of := range s.bundles {
-			if other != "kettle-"+prefix {
-				if s.verify(rules, of, r.ID, j.RunnerName) == nil {
-					t.Errorf("run %d: accepted by the bundle of another environment", r.ID)
-				}
-				break
-			}
-		}
-	}
-	if accepted != len(s.bundles) {
-		t.Errorf("%d of %d bundles belong to a run that is known", accepted, len(s.bundles))
-	}
-	if accepted == 0 {
-		t.Error("nothing was attested at all")
-	}
-	t.Logf("attested and accepted: %d; registrations %d, acquired %d, refused %d, lost %d",
-		accepted, books.Registrations, books.Acquired, books.Refused, books.Lost)
-}
-
-func (s *soak) count(what string) { s.mu.Lock(); defer s.mu.Unlock(); s.ends[what]++ }
-
-// verify asks the real verifier whether this run on this runner made the file that its workflow makes.
-func (s *soak) verify(rules *policy.Policy, d []byte, run int64, runnerName string) error {
-	file, err := bundle.ReadFile(bytes.NewReader(d))
-	if err != nil {
-		return err
-	}
-	roots, err := attest.Roots(s.simulator.RootsPEM())
-	if err != nil {
-		return err
-	}
-	_, _, err = attest.Verify(s.t.Context(), attest.Request{
-		Artifact: attest.Artifact{Name: "out.txt", Digest: binding.Sum(fmt.Appendf(nil, "%d %s\n", run, runnerName))},
-		Files:    []*bundle.File{file}, Policy: rules, Roots: roots, Trust: s.world.trust(s.t),
-	})
-	return err
-}
-
-// load is what this process holds.
-type load struct{ goroutines, files int }
-
-func measure() load {
-	fds, _ := os.ReadDir("/proc/self/fd")
-	return load{runtime.NumGoroutine(), len(fds)}
-}
-
-// grown compares what this process holds with what it held when a quarter of the jobs had begun. Then as many environments
-// as there are workers were alive; now none is.
-func (s *soak) grown(before load) {
-	s.world.client.Close()
-	deadline := time.Now().Add(40 * time.Second) // connections of the dead are noticed by and by
-	for {
-		now := measure()
-		if now.goroutines <= before.goroutines && now.files <= before.files {
-			s.t.Logf("held: %+v with %d alive, %+v at the end", before, *workers, now)
-			return
-		}
-		if time.Now().After(deadline) {
-			s.t.Errorf("grown from %+v to %+v", before, now)
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-}
-
-func (s *soak) report() {
-	s.t.Logf("endings: %v; how the launcher saw them: %v", s.ends, s.hows)
-	for _, name := range []string{"register", "T0", "teardown"} {
-		all := slices.Sorted(slices.Values(s.spans[name]))
-		if len(all) > 0 {
-			s.t.Logf("%s: %d, median %s, p99 %s", name, len(all), all[len(all)/2].Round(time.Millisecond), all[len(all)*99/100].Round(time.Millisecond))
 		}
 	}
 }
