@@ -30,6 +30,7 @@ type chain struct {
 	quote      *appraise.Quote
 	context    binding.Context
 	appraisal  *appraise.Appraisal
+	replayed   bool // the response's quote has a run-time register, and it is the replay of the log
 	dispatch   *statement.Dispatch
 	nonce      binding.Digest
 	boot       *statement.Boot
@@ -183,6 +184,7 @@ func (c *chain) checkEventLog() (found, error) {
 		return found{}, err
 	}
 	source := "event log, head quoted"
+	c.replayed = replayed
 	if replayed {
 		source += ", register replayed"
 	}

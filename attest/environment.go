@@ -23,7 +23,8 @@ type quoted struct {
 }
 
 // environmentStatement verifies a statement that the environment key signed and a quote was made for: signature, quote
-// under the same policy as the response, purpose, the same running machine, and the replay of its event log.
+// under the same policy as the response, purpose, the same running machine, the replay of its event log, and of the boot
+// log where one travels with it.
 func (c *chain) environmentStatement(payload binding.Digest, e *evidence.Collection, purpose binding.Purpose) (*quoted, error) {
 	key := c.context.EnvironmentKey
 	if err := agree(refusal.Binding, claim{"environment key", key.String(), binding.Sum(e.PublicKey).String()}); err != nil {
@@ -54,12 +55,21 @@ func (c *chain) environmentStatement(payload binding.Digest, e *evidence.Collect
 	if purpose == binding.Dispatch {
 		digests = append(digests, payload)
 	}
-	log, _, err := replay(e, a, digests...)
+	log, replayed, err := replay(e, a, digests...)
 	if err != nil {
 		return nil, err
 	}
+	if replayed != c.replayed {
+		return nil, refuse(refusal.EventLogMismatch, fmt.Sprintf("a quote whose run-time register is as the response's: replayed %v", c.replayed),
+			fmt.Sprintf("replayed %v", replayed), nextAltered)
+	}
 	if n := len(log.Events()); n != len(digests) {
 		return nil, refuse(refusal.EventLogMismatch, fmt.Sprintf("%d events at %s", len(digests), purpose), fmt.Sprint(n), nextAltered)
+	}
+	if len(e.BootLog) > 0 {
+		if _, err := q.BootLog(e.BootLog); err != nil {
+			return nil, err
+		}
 	}
 	return &quoted{payload: signed, context: ctx, spki: e.PublicKey}, nil
 }

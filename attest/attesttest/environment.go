@@ -74,9 +74,17 @@ type Hooks struct {
 	Context func(purpose binding.Purpose, context []byte) []byte
 }
 
+// Machine is what quotes for an environment in place of a simulated processor: hardware of another kind.
+type Machine interface {
+	Quote(t testing.TB, payload, context []byte) evidence.Evidence
+	Extend(digest binding.Digest)
+	Instance() statement.Instance
+}
+
 // Options describe an environment.
 type Options struct {
 	Processor *sim.Processor // default: a new one of the shared authority
+	Machine   Machine        // quotes instead of Processor, if there is one
 	NoToken   bool           // the job has no permission id-token: write
 	Facts     *statement.Facts
 	Nonce     binding.Digest // default: the same for every environment
@@ -149,7 +157,7 @@ func Boot(t testing.TB, o Options) *Environment {
 		e.Facts.IdentitySource = statement.IdentityJobsAPI
 	}
 	must(t, e.Log.Append(eventlog.EnvironmentKey, key.Digest()))
-	e.Processor.Extend(key.Digest())
+	e.extend(key.Digest())
 	s := &statement.Boot{EnvironmentKey: key.Digest(), Conditions: statement.BootConditions{
 		Instance: e.Instance(t), Configuration: Configuration(), BootedOn: Now().Add(-time.Minute),
 		Software: map[string]string{"kettled": "1.0.0"},
@@ -166,9 +174,20 @@ func Boot(t testing.TB, o Options) *Environment {
 // Instance is the machine that the environment runs on, as its processor reports it.
 func (e *Environment) Instance(t testing.TB) statement.Instance {
 	t.Helper()
+	if e.o.Machine != nil {
+		return e.o.Machine.Instance()
+	}
 	r, err := e.Processor.Report([64]byte{})
 	must(t, err)
 	return statement.Instance{Platform: "sim", ReportID: hex.EncodeToString(r[0x140:0x160]), ChipID: hex.EncodeToString(r[0x1a0:0x1e0])}
+}
+
+func (e *Environment) extend(d binding.Digest) {
+	if e.o.Machine != nil {
+		e.o.Machine.Extend(d)
+		return
+	}
+	e.Processor.Extend(d)
 }
 
 // Dispatch binds the environment to its one job and erases the environment key.
@@ -189,7 +208,7 @@ func (e *Environment) Dispatch(t testing.TB) {
 	payload = e.payload("dispatch", payload)
 	e.dispatch = binding.Sum(payload)
 	must(t, e.Log.Append(eventlog.Dispatch, e.dispatch))
-	e.Processor.Extend(e.dispatch)
+	e.extend(e.dispatch)
 	e.lines.Dispatch = e.sign(t, "dispatch", e.Key, payload)
 	e.lines.DispatchEvidence = e.quote(t, quoteOf{e.Key, payload, binding.Context{
 		Purpose: binding.Dispatch, Nonce: e.Nonce, BuildID: s.BuildID, BootEvidence: s.BootEvidence,
@@ -275,7 +294,11 @@ func (e *Environment) quote(t testing.TB, q quoteOf) []byte {
 		}
 	}
 	c := &evidence.Collection{Binding: context, PublicKey: q.key.SPKI(), EventLog: e.Log.Bytes()}
-	Requote(t, processor, q.payload, c)
+	if e.o.Machine != nil {
+		c.Evidence = e.o.Machine.Quote(t, q.payload, context)
+	} else {
+		Requote(t, processor, q.payload, c)
+	}
 	if purpose != binding.Boot && e.o.EndorseOnce {
 		c.Endorsements = evidence.Endorsements{}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"github.com/kettle/attest/attest/collect/tpm"
+	"github.com/kettle/attest/attest/eventlog/tcg"
 	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/snp"
 )
@@ -62,7 +63,7 @@ type Note struct {
 
 // Evidence gives the quote as evidence of the kind that its parts make it, with its endorsements and the log of its boot.
 func (q *Quote) Evidence() (evidence.Evidence, error) {
-	e := evidence.Evidence{BootLog: q.CCEL}
+	e := evidence.Evidence{BootLog: withoutFill(q.CCEL)}
 	if q.TPM != nil {
 		e.TPMQuote, e.TPMSignature, e.BootLog = q.TPM.Attest, q.TPM.Signature, q.TPMLog
 		for _, v := range q.TPM.PCRs {
@@ -97,6 +98,16 @@ func (q *Quote) Evidence() (evidence.Evidence, error) {
 		}
 	}
 	return e, e.Check()
+}
+
+// withoutFill cuts the fill behind a log off: the area is larger than all other evidence together. A log that cannot be
+// read stays as it is, for the verifier to refuse.
+func withoutFill(area []byte) []byte {
+	l, err := tcg.ParseCC(area)
+	if err != nil {
+		return area
+	}
+	return area[:l.Size()]
 }
 
 func (q *Quote) note(item, reason string) {

@@ -351,11 +351,28 @@ func target(a *scaiAttribute) (binding.Digest, bool) {
 	return a.Target.Digest.SHA256()
 }
 
+// spokenBySimulator gives the platform whose names a simulator uses.
+func (i Instance) spokenBySimulator() string {
+	switch {
+	case i.ReportID == "" && i.AttestationKey == "":
+		return "tdx"
+	case i.ReportID == "":
+		return "az-tdx"
+	case i.AttestationKey != "":
+		return "az-snp"
+	}
+	return "snp"
+}
+
 // validate demands exactly the names that the platform has.
 func (i Instance) validate() error {
 	var report, chip, key int // bytes
-	switch i.Platform {
-	case "snp", "sim":
+	platform := i.Platform
+	if platform == "sim" { // it speaks like another
+		platform = i.spokenBySimulator()
+	}
+	switch platform {
+	case "snp":
 		report, chip = 32, 64
 	case "tdx":
 		chip = 16

@@ -55,7 +55,7 @@ func ParseDstack(b []byte) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{kind: Dstack, algs: []Algorithm{SHA384}}
+	l := &Log{kind: Dstack, algs: []Algorithm{SHA384}, size: len(b)}
 	if err := l.list(list); err != nil {
 		return nil, err
 	}

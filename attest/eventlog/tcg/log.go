@@ -112,6 +112,7 @@ type Log struct {
 	kind     Kind
 	algs     []Algorithm
 	events   []event
+	size     int
 	locality byte
 }
 

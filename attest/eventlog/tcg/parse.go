@@ -65,8 +65,12 @@ func parse(b []byte, k Kind) (*Log, error) {
 			return nil, err
 		}
 	}
+	l.size = len(b) - len(c.rest)
 	return l.finish()
 }
+
+// Size gives how many of the parsed bytes are the log; the rest is the fill of its area. All of them, for [Dstack].
+func (l *Log) Size() int { return l.size }
 
 func bounded(b []byte) error {
 	if len(b) == 0 {
