@@ -160,7 +160,8 @@ func (q *Quote) Binds(payload, context []byte, purpose binding.Purpose) (binding
 
 // Describe names quote and root for people.
 func (q *Quote) Describe() (what, root string) {
-	hardware, pinned, fingerprint := "", "", [32]byte{}
+	var hardware, pinned string
+	var fingerprint [32]byte
 	switch {
 	case q.report != nil:
 		hardware = fmt.Sprintf("%s line, %s", q.report.Line(), q.report.SigningKey())

@@ -28,7 +28,7 @@ type Terms struct {
 // Judge reports, as nil, that the machine reaches the floor at the time of [Verify]. Otherwise it joins a refusal for
 // each thing that falls short, the gravest first.
 func (q *Quote) Judge(f floor.Floor, t Terms) error {
-	if q == nil {
+	if q == nil || q.report == nil && q.td == nil && q.tpm == nil { // only Verify makes a Quote that says something
 		return noEvidence()
 	}
 	var errs []error
@@ -108,29 +108,50 @@ func (q *Quote) TCB() (tdx.TCB, bool) {
 // RevocationChecked says whether a list of revoked keys stood beside the quote for [Quote.Judge] to look at.
 func (q *Quote) RevocationChecked() bool { return len(q.crls) > 0 || len(q.collaterals) > 0 }
 
-// judgeTD judges a TD quote with the first document that is for its platform.
+// judgeTD judges a TD quote with the first document that is for its platform. The floor signature asks for none, so looks
+// at none. A document that says revoked is final, whatever another says.
 func (q *Quote) judgeTD(f floor.Floor) error {
 	setting := tdx.Setting{Guest: tdx.Direct}
 	if q.kind == evidence.AzureTDX {
 		setting.Guest = tdx.Paravisor
 	}
+	if f == floor.Signature || len(q.collaterals) == 0 {
+		return q.td.Meets(f, setting, nil, q.at)
+	}
 	var first error
+	held := false
 	for _, text := range q.collaterals[:min(len(q.collaterals), MaxEndorsements)] {
-		c, err := tdx.ParseCollateral(text)
-		if err == nil {
-			err = q.td.Meets(f, setting, c, q.at)
+		err := q.meetsBy(text, f, setting)
+		if errors.Is(err, refusal.ErrRevoked) {
+			return err
 		}
-		if err == nil {
-			return nil
-		}
+		held = held || err == nil
 		if first == nil || errors.Is(first, refusal.ErrEndorsementsMismatch) {
 			first = err
 		}
 	}
-	if first == nil {
-		return q.td.Meets(f, setting, nil, q.at)
+	if held {
+		return nil
 	}
 	return first
+}
+
+// meetsBy judges by one document. One that cannot be read takes away what it would have said and nothing else: the fault
+// stands where its absence would, behind debugging and before the attributes.
+func (q *Quote) meetsBy(text []byte, f floor.Floor, setting tdx.Setting) error {
+	c, fault := tdx.ParseCollateral(text)
+	if fault == nil {
+		return q.td.Meets(f, setting, c, q.at)
+	}
+	errs := []error{}
+	for _, r := range refusal.All(q.td.Meets(f, setting, nil, q.at)) {
+		if r.Code == refusal.EndorsementsMissing {
+			errs = append(errs, fault)
+		} else {
+			errs = append(errs, r)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Environment is what the quote says of its machine, in the policy's words.

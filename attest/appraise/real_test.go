@@ -34,8 +34,8 @@ func vectorFile(t testing.TB, name ...string) []byte {
 	return b
 }
 
-// real is genuine evidence of a machine of a vendor, and the day it is judged at.
-func real(t testing.TB, kind evidence.Kind) (evidence.Evidence, time.Time) {
+// genuine is evidence of a machine of a vendor, and the day it is judged at.
+func genuine(t testing.TB, kind evidence.Kind) (evidence.Evidence, time.Time) {
 	t.Helper()
 	today := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
 	var dir, file string
@@ -91,7 +91,7 @@ func TestRealMachines(t *testing.T) {
 	for _, kind := range []evidence.Kind{evidence.SNP, evidence.TDX, evidence.AzureSNP, evidence.AzureTDX} {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			e, at := real(t, kind)
+			e, at := genuine(t, kind)
 			q, err := appraise.Verify(&e, nil, roots, at)
 			fatal(t, err)
 			if q.Platform() != string(kind) {
@@ -146,7 +146,7 @@ func TestRealMachines(t *testing.T) {
 func BenchmarkAzure(b *testing.B) {
 	roots, err := appraise.Pinned()
 	fatal(b, err)
-	e, at := real(b, evidence.AzureSNP)
+	e, at := genuine(b, evidence.AzureSNP)
 	b.ReportAllocs()
 	for b.Loop() {
 		q, err := appraise.Verify(&e, nil, roots, at)

@@ -5,6 +5,7 @@ package appraise
 import (
 	"bytes"
 	"encoding/pem"
+	"fmt"
 	"time"
 
 	"github.com/kettle/attest/attest/evidence"
@@ -42,14 +43,14 @@ func (v *verifier) snp(report []byte, at time.Time) (*snp.Report, error) {
 }
 
 func (v *verifier) leaves(report []byte) ([][]byte, error) {
+	table, err := snp.ParseCertTable(v.evidence.CertTable) // always: what stands behind a report is a table or malformed
+	if err != nil {
+		return nil, err
+	}
 	if len(v.evidence.Leaf) > 0 {
 		return [][]byte{v.evidence.Leaf}, nil
 	}
 	if len(v.evidence.CertTable) > 0 {
-		table, err := snp.ParseCertTable(v.evidence.CertTable)
-		if err != nil {
-			return nil, err
-		}
 		if leaf, err := table.Leaf(report); err == nil {
 			return [][]byte{leaf}, nil
 		}
@@ -81,6 +82,9 @@ func (v *verifier) azure(q *Quote) error {
 		if q.report, err = v.snp(hcl.HardwareReport(), q.at); err != nil {
 			return err
 		}
+		if err := paravisors(q.report); err != nil {
+			return err
+		}
 		data = q.report.ReportData()
 	} else {
 		if hcl.Hardware() != vtpm.TDX {
@@ -96,6 +100,19 @@ func (v *verifier) azure(q *Quote) error {
 	}
 	q.tpm, err = verifyTPM(q.guest.AK(), e)
 	return err
+}
+
+// paravisors demands that the highest privilege level asked for the report. A paravisor runs there; the guest above it
+// runs at a lower one with the same launch measurement, and could name any attestation key in a report of its own.
+func paravisors(r *snp.Report) error {
+	const highest = 0
+	if r.VMPL() == highest {
+		return nil
+	}
+	return &refusal.Refusal{
+		Link: "hcl-report", Code: refusal.Chain, Want: "a report that the paravisor asked for, at VMPL 0",
+		Got: fmt.Sprintf("one asked for at VMPL %d", r.VMPL()), Next: "take the evidence again as the paravisor wrote it",
+	}
 }
 
 func mixed(want string, got vtpm.Hardware) error {

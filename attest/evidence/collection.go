@@ -104,6 +104,9 @@ func (c *Collection) Line() ([]byte, error) {
 // Is reports whether a JSON line says that it is a collection of this package's type, without judging it. Collections
 // of other types are lines of another kind.
 func Is(line []byte) bool {
+	if len(line) < len(Type) { // cannot hold it, however it is written: a file may have millions of such lines
+		return false
+	}
 	var probe struct {
 		Type string `json:"__cmwc_t"`
 	}

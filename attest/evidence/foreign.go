@@ -3,6 +3,7 @@
 package evidence
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -16,6 +17,9 @@ import (
 
 // azureDocument is the evidence of a confidential VM on Azure as Kettle and confidential-containers/trustee write it
 // (trustee: deps/verifier, az-snp-vtpm and az-tdx-vtpm).
+//
+// Version 2 has the parts of version 1; its makers also have the quoted bytes put into the paravisor's user data, which
+// adds nothing to what the chain from the hardware to the quote proves.
 type azureDocument struct {
 	Version  int `json:"version"`
 	TPMQuote struct {
@@ -40,7 +44,7 @@ func fromAzure(text []byte, raw map[string]json.RawMessage) (Evidence, error) {
 	platform := ""
 	if _, ok := raw["evidence"]; ok {
 		var w wrapped
-		if err := strict.Decode(text, &w); err != nil {
+		if err := decode(text, &w, "platform", "evidence"); err != nil {
 			return Evidence{}, malformed(layout, "another shape").Because(err)
 		}
 		platform, text = w.Platform, w.Evidence
@@ -49,11 +53,11 @@ func fromAzure(text []byte, raw map[string]json.RawMessage) (Evidence, error) {
 		}
 	}
 	var d azureDocument
-	if err := strict.Decode(text, &d); err != nil {
+	if err := decode(text, &d, "version", "tpm_quote", "signature", "message", "pcrs", "hcl_report", "vcek", "td_quote"); err != nil {
 		return Evidence{}, malformed(layout, "another shape").Because(err)
 	}
-	if d.Version != 1 {
-		return Evidence{}, malformed(layout+", version 1", fmt.Sprintf("version %d", d.Version))
+	if d.Version != 1 && d.Version != 2 {
+		return Evidence{}, malformed(layout+", version 1 or 2", fmt.Sprintf("version %d", d.Version))
 	}
 	e := Evidence{Kind: AzureSNP}
 	if d.TDQuote != "" {
@@ -63,6 +67,38 @@ func fromAzure(text []byte, raw map[string]json.RawMessage) (Evidence, error) {
 		return Evidence{}, malformed("the parts of platform "+platform, "those of "+string(e.Kind))
 	}
 	return e, d.read(&e)
+}
+
+// decode is [strict.Decode] that takes keys by their exact bytes: encoding/json would take "PCRS" for "pcrs", which other
+// readers of the same document do not see. names are the keys of v and of the objects in it; the values of a
+// [json.RawMessage] are looked at by whoever decodes them.
+func decode(text []byte, v any, names ...string) error {
+	if err := strict.Decode(text, v); err != nil {
+		return fmt.Errorf("reading document: %w", err)
+	}
+	return exact(text, names)
+}
+
+func exact(text []byte, names []string) error {
+	if !bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")) {
+		return nil // no object: it has no keys of its own, and no object of the known documents stands in a list
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return fmt.Errorf("reading document: %w", err)
+	}
+	for key, value := range members {
+		if !slices.Contains(names, key) {
+			return fmt.Errorf("reading document: unknown key %.40q", key)
+		}
+		if key == "evidence" {
+			continue // another document
+		}
+		if err := exact(value, names); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // read decodes the parts.
@@ -121,7 +157,7 @@ type tsmReport struct {
 
 func fromTSM(text []byte) (Evidence, error) {
 	var t tsmReport
-	if err := strict.Decode(text, &t); err != nil {
+	if err := decode(text, &t, "provider", "outblob", "auxblob", "manifestblob"); err != nil {
 		return Evidence{}, malformed("a configfs-tsm report: provider, outblob, auxblob", "another shape").Because(err)
 	}
 	if t.Manifest != nil {

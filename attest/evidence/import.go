@@ -120,8 +120,15 @@ func importLines(b []byte) ([]Imported, error) {
 	return out, nil
 }
 
+// maxDocument bounds a JSON document of another maker in bytes. The parts of one machine fill less than a tenth of it;
+// decoding takes many times the memory of what is decoded.
+const maxDocument = 4 << 20
+
 // importJSON reads one JSON document of another maker.
 func importJSON(text []byte) ([]Imported, error) {
+	if len(text) > maxDocument {
+		return nil, malformed(fmt.Sprintf("a JSON document of at most %d bytes", maxDocument), fmt.Sprintf("%d bytes", len(text)))
+	}
 	if text[0] == '[' {
 		e, err := fromRecord(text)
 		return one(LayoutCMW, e, err)

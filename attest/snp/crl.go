@@ -5,6 +5,7 @@ package snp
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,7 +26,7 @@ const (
 // Nothing in the two lists of one line tells them apart: give the one of the report's kind of key.
 //
 // Codes: endorsements-missing for no list; malformed; endorsements-mismatch for a list of another line or authority;
-// chain for another signature; expired for a list that is not current; revoked; missing when the caller gave no time, or
+// chain for another signature; revoked, and joined to it expired for a list that is not current; missing when the caller gave no time, or
 // for an unverified report.
 func (r *Report) NotRevoked(crlDER []byte, at time.Time) error {
 	switch {
@@ -43,10 +44,12 @@ func (r *Report) NotRevoked(crlDER []byte, at time.Time) error {
 	if err := r.root.checkCRL(list); err != nil {
 		return err
 	}
-	if at.Before(list.ThisUpdate) || at.After(list.NextUpdate) {
-		return crlRefusal(refusal.Expired, "a revocation list that is current at "+at.UTC().Format(time.RFC3339),
-			"one for "+list.ThisUpdate.UTC().Format(time.RFC3339)+" to "+list.NextUpdate.UTC().Format(time.RFC3339))
-	}
+	return errors.Join(r.named(list), current(list, at))
+}
+
+// named refuses a list that names a certificate of the report. Nothing takes a revocation back, so a list that is not
+// current says it too.
+func (r *Report) named(list *x509.RevocationList) error {
 	for i := range list.RevokedCertificateEntries {
 		for _, c := range []*x509.Certificate{r.root.ark, r.root.ask, r.leaf} {
 			if entry := &list.RevokedCertificateEntries[i]; entry.SerialNumber.Cmp(c.SerialNumber) == 0 {
@@ -54,6 +57,14 @@ func (r *Report) NotRevoked(crlDER []byte, at time.Time) error {
 					fmt.Sprintf("serial number %#x revoked on %s", c.SerialNumber, entry.RevocationTime.UTC().Format(time.DateOnly)))
 			}
 		}
+	}
+	return nil
+}
+
+func current(list *x509.RevocationList, at time.Time) error {
+	if at.Before(list.ThisUpdate) || at.After(list.NextUpdate) {
+		return crlRefusal(refusal.Expired, "a revocation list that is current at "+at.UTC().Format(time.RFC3339),
+			"one for "+list.ThisUpdate.UTC().Format(time.RFC3339)+" to "+list.NextUpdate.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

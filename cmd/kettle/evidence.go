@@ -154,7 +154,7 @@ func (f evidenceFlags) demand() (*demand, error) {
 	}
 	if f.reportData != "" {
 		if d.reportData, err = hex.DecodeString(f.reportData); err != nil || len(d.reportData) > maxExtraData {
-			return nil, cli.Usagef("--report-data: want 128 hexadecimal digits, got %q", f.reportData)
+			return nil, cli.Usagef("--report-data: want 128 hexadecimal digits, got %.140q", f.reportData)
 		}
 	}
 	if d.payload, err = optionalFile(f.payload, statement.MaxPayload); err != nil {
@@ -218,7 +218,7 @@ func (f evidenceFlags) endorse(e *evidence.Endorsements, kind evidence.Kind) err
 		read       func(string) ([]byte, error)
 	}{
 		{"--certificate", f.certificate, amd, &e.Leaf, readLeaf},
-		{"--crl", f.crl, amd, &e.CRL, func(p string) ([]byte, error) { return readBounded(p, 4<<20) }},
+		{"--crl", f.crl, amd, &e.CRL, readList},
 		{"--collateral", f.collateral, intel, &e.Collateral, func(p string) ([]byte, error) { return readBounded(p, 4<<20) }},
 	} {
 		switch {
@@ -236,6 +236,19 @@ func (f evidenceFlags) endorse(e *evidence.Endorsements, kind evidence.Kind) err
 		*b.to = content
 	}
 	return nil
+}
+
+// readList reads AMD's revocation list. An empty file is no list: taken for none given, it would be no list to hold.
+func readList(path string) ([]byte, error) {
+	const limit = 4 << 20
+	list, err := readBounded(path, limit)
+	if err == nil && len(list) == 0 {
+		err = &refusal.Refusal{
+			Link: "endorsements", Code: refusal.Malformed, Want: "a revocation list in DER", Got: "an empty file",
+			Next: "get it from AMD's key distribution service, or leave --crl away",
+		}
+	}
+	return list, err
 }
 
 // readEvidence reads a file, or the folder of a configfs-tsm report.

@@ -28,21 +28,26 @@ type judged struct {
 	err     error
 }
 
-// judge asks in turn whether the evidence is genuine, whether the platform is good enough, whether the event log
-// matches, and whether it quotes what it should. What follows a genuine quote is joined, so that all faults are seen.
+// judge asks whether the evidence is genuine, and then whether the platform is good enough, the event log matches, and
+// it quotes what it should. What follows a genuine quote is joined, so that all faults are seen, the gravest first:
+// whose memory the host reads says nothing; what contradicts the quote comes before what the platform falls short of.
 func (d *demand) judge(p piece) judged {
 	j := judged{piece: p}
 	j.quote, j.err = appraise.Verify(&p.Evidence, p.others, d.roots, d.at)
 	if j.err != nil {
 		return j
 	}
-	errs := []error{j.quote.Judge(d.floor, appraise.Terms{})}
+	platform := j.quote.Judge(d.floor, appraise.Terms{})
+	var contradictions error
 	if log := d.log(p); log != nil {
-		var err error
-		j.account, err = j.quote.BootLog(log)
-		errs = append(errs, err)
+		j.account, contradictions = j.quote.BootLog(log)
 	}
-	j.err = errors.Join(append(errs, d.bound(&j))...)
+	contradictions = errors.Join(contradictions, d.bound(&j))
+	if errors.Is(platform, refusal.ErrDebug) {
+		j.err = errors.Join(platform, contradictions)
+	} else {
+		j.err = errors.Join(contradictions, platform)
+	}
 	j.notes = d.openEnds(&j)
 	return j
 }

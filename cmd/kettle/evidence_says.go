@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kettle/attest/attest/appraise"
 	"github.com/kettle/attest/attest/eventlog/tcg"
@@ -170,7 +171,7 @@ func identitiesOf(q *appraise.Quote) map[string]string {
 		out["attestationKeyTrustedBy"] = t.AK().Origin().String()
 	}
 	if g := q.Guest(); g != nil && g.Configuration().UniqueID() != "" {
-		out["vmUniqueId"] = g.Configuration().UniqueID()
+		out["vmUniqueId"] = atMost(g.Configuration().UniqueID(), maxName)
 	}
 	return out
 }
@@ -190,7 +191,7 @@ func identifySNP(r *snp.Report, out map[string]string, add func(string, []byte))
 		add("authorKeyDigest", author[:])
 	}
 	if p := r.Provider(); p != "" {
-		out["provider"] = p
+		out["provider"] = atMost(p, maxName)
 	}
 }
 
@@ -210,6 +211,26 @@ func identifyTD(td *tdx.Quote, out map[string]string, add func(string, []byte)) 
 	}
 }
 
+// Bounds of foreign text that is shown, in bytes. A log may be 16 MiB and whoever runs the machine can have all of it
+// measured; Linux takes 2048 bytes of command line.
+const (
+	maxName         = 256
+	maxCommandLine  = 8 << 10
+	maxCommandLines = 64
+)
+
+// atMost gives at most limit bytes of s, whole characters, and says how many it leaves out.
+func atMost(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	cut := limit
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return fmt.Sprintf("%s… (%d bytes more)", s[:cut], len(s)-cut)
+}
+
 // bootOf tells what the event log says.
 func bootOf(a *tcg.Account) *bootJSON {
 	if a == nil {
@@ -217,13 +238,16 @@ func bootOf(a *tcg.Account) *bootJSON {
 	}
 	f := a.Facts()
 	out := &bootJSON{
-		Events: len(a.Events()), SecureBoot: f.SecureBoot.String(), Firmware: f.Firmware, ExitBootServices: f.ExitBootServices,
+		Events: len(a.Events()), SecureBoot: f.SecureBoot.String(), Firmware: atMost(f.Firmware, maxName), ExitBootServices: f.ExitBootServices,
 	}
 	for _, i := range a.Covered() {
 		out.Registers = append(out.Registers, a.Kind().Register(i))
 	}
-	for _, c := range f.CommandLines {
-		out.CommandLines = append(out.CommandLines, c.Text)
+	for _, c := range f.CommandLines[:min(len(f.CommandLines), maxCommandLines)] {
+		out.CommandLines = append(out.CommandLines, atMost(c.Text, maxCommandLine))
+	}
+	if n := len(f.CommandLines) - maxCommandLines; n > 0 {
+		out.CommandLines = append(out.CommandLines, fmt.Sprintf("… and %d more", n))
 	}
 	return out
 }
