@@ -4,7 +4,7 @@
 //
 // A [Session] gives the VM its credential and the prefix of every runner's name, keeps its journal in a file on the host,
 // passes on a wish to drain, and knows how the VM stands. However the VM ends, with a last word or without, a [Reaper] then
-// removes every runner whose name has the prefix, and writes down what was there and what is gone. What a launcher leaves
+// removes every runner whose name has the prefix, and the scale set of that name where there are such, and writes down what was there and what is gone. What a launcher leaves
 // behind that dies itself, [Reaper.Recover] finds in the state folder.
 //
 // It guarantees: the prefix is on the disk before the VM starts; a line of the journal is kept only if it is the next one
@@ -42,6 +42,13 @@ type Registry interface {
 }
 
 var _ Registry = (*github.Client)(nil)
+
+// ScaleSets are GitHub's, asked with the operator's credential. Each VM has its own, whose name is the prefix of its runners.
+type ScaleSets interface {
+	// Discard deletes a scale set and returns nil only when GitHub, asked again, knows none of that name. Its errors are
+	// as a [Registry]'s.
+	Discard(ctx context.Context, name string) error
+}
 
 // Machine is the VM that is followed.
 type Machine interface {

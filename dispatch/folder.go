@@ -29,6 +29,7 @@ const (
 	recordFile  = "reaped.json"
 	socketFile  = "control.sock"
 	consoleFile = "console.log"
+	machineFile = "machine"
 )
 
 // maxSocket is the longest path of a socket in bytes (unix(7)).
@@ -206,6 +207,21 @@ func (f *Folder) Prefix() string { return "kettle-" + f.environment }
 
 // Console is the file for the VM's serial console.
 func (f *Folder) Console() string { return filepath.Join(f.path, consoleFile) }
+
+// Machine is for the VM's own files, and not there yet. A launcher that dies leaves it to the next one.
+func (f *Folder) Machine() string { return filepath.Join(f.path, machineFile) }
+
+// tidy removes what a dead launcher's VM and server have left on this host.
+func (f *Folder) tidy() error {
+	err := os.Remove(filepath.Join(f.path, socketFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err = errors.Join(err, os.RemoveAll(f.Machine())); err != nil {
+		return fmt.Errorf("tidying up on this host: %w", err)
+	}
+	return nil
+}
 
 // write makes a file that was not there, whole or not at all.
 func (f *Folder) write(name string, content any) error {

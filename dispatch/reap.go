@@ -25,7 +25,8 @@ const (
 // Reaper removes what dead VMs have left at GitHub.
 type Reaper struct {
 	Registry Registry
-	Target   Target // the place that Registry asks
+	Sets     ScaleSets // nil where VMs register without scale sets
+	Target   Target    // the place that Registry asks
 	Limits   Limits
 	Metrics  *Metrics     // optional
 	Logger   *slog.Logger // optional
@@ -200,7 +201,11 @@ func (j *reaping) round(ctx context.Context) (none bool, err error) {
 		}
 	}
 	j.names = unproven
-	return none && len(faults) == 0, errors.Join(faults...)
+	if none && len(faults) == 0 && j.Sets != nil { // a scale set goes after its runners
+		faults = append(faults, j.Sets.Discard(ctx, j.prefix))
+	}
+	err = errors.Join(faults...)
+	return none && err == nil, err
 }
 
 func (j *reaping) remove(ctx context.Context, g github.Runner) error {

@@ -69,6 +69,9 @@ func (r *Reaper) recoverOne(ctx context.Context, state, name string) (_ *Record,
 		return nil, fmt.Errorf("opening environment %s: %w", name, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := f.tidy(); err != nil { // GitHub matters more
+		discard(r.Logger).WarnContext(ctx, "environment not tidied up", "environment", name, "error", err)
+	}
 	return r.reap(ctx, f, ending{how: Abandoned, outcome: "Its launcher died.", at: time.Now()})
 }
 

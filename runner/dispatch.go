@@ -11,13 +11,14 @@ import (
 )
 
 // linger leaves a refused job the time to show why. The started hook does not return when it is refused, so that no
-// step of the job runs meanwhile.
+// step of the job runs meanwhile. A runner program that ends all the same is judged as any other.
 func (a *Agent) linger(ctx context.Context) {
 	t := time.NewTimer(answerGrace)
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-a.ports.Sandbox.Exited():
+	case a.exit = <-a.ports.Sandbox.Exited():
+		a.classify(ctx, true)
 	case <-ctx.Done():
 	}
 }

@@ -131,6 +131,25 @@ func TestRefusedKeepsNoKey(t *testing.T) {
 	})
 }
 
+// TestRefusedAndOutdated: a runner program that GitHub refuses raises its alarm, also while its job shows why it was refused.
+func TestRefusedAndOutdated(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.allowErr = policyRefusal()
+		a := w.agent(nil)
+		wait := run(t.Context(), a)
+		if err := a.Started(t.Context(), Claims{}); err == nil {
+			t.Error("it was not refused")
+		}
+		w.exited <- 7
+		_ = wait()
+		if alarms := a.Status().Alarms; !slices.Contains(alarms, "runner-outdated") || w.saw("state failed") != 1 {
+			t.Errorf("alarms %q, %q", alarms, w.events)
+		}
+	})
+}
+
 // TestSpoiledBeforeTheClaim: who spoke before the hook ends it, and nothing is asked or quoted for its job.
 func TestSpoiledBeforeTheClaim(t *testing.T) {
 	t.Parallel()

@@ -14,6 +14,7 @@ import (
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/sim"
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/dispatch"
 	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/image/launch"
 	"github.com/kettle/attest/image/measure"
@@ -40,7 +41,7 @@ func (f *runFlags) described(p *place) (*image.Manifest, error) {
 }
 
 // start starts the machine and demands that it is the one that the manifest describes.
-func (a *app) start(ctx context.Context, f *runFlags, p *place, m *image.Manifest, console string) (machine, error) {
+func (a *app) start(ctx context.Context, f *runFlags, p *place, m *image.Manifest, folder *dispatch.Folder) (machine, error) {
 	authority, err := sim.LoadAuthority(f.simulator)
 	if err != nil {
 		return nil, cli.Usagef("--simulator: %w; kettle-dispatch simulator makes such a folder", err)
@@ -48,7 +49,7 @@ func (a *app) start(ctx context.Context, f *runFlags, p *place, m *image.Manifes
 	file := func(name string) string { return filepath.Join(f.image, name) }
 	vm, err := a.launch(ctx, launch.Config{
 		Firmware: file(m.Firmware.Name), Kernel: file(m.Kernel.Name), Initrd: file(m.Initrd.Name), Root: file(m.Root.Name),
-		CommandLine: m.CommandLine, MemoryMiB: f.memory, CPUs: f.cpus, Acceleration: launch.Auto, Forwards: p.forwards, Console: console,
+		CommandLine: m.CommandLine, MemoryMiB: f.memory, CPUs: f.cpus, Acceleration: launch.Auto, Forwards: p.forwards, Console: folder.Console(), Folder: folder.Machine(),
 		NewProcessor: func(digest [48]byte) (launch.Processor, error) { return authority.NewProcessor(digest, time.Now()) },
 	})
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, launch.ErrNoKVM) {

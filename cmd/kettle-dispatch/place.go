@@ -22,6 +22,7 @@ import (
 	"github.com/kettle/attest/runner/config"
 	"github.com/kettle/attest/runner/github"
 	"github.com/kettle/attest/runner/job/pinned"
+	"github.com/kettle/attest/runner/scaleset"
 )
 
 // placeFlags say where at GitHub, with which credential, and where on this host.
@@ -135,7 +136,19 @@ func parseForwards(words []string) ([]launch.Forward, error) {
 
 // reaper makes the reaper of a place.
 func (p *place) reaper(limits dispatch.Limits) *dispatch.Reaper {
-	return &dispatch.Reaper{Registry: p.client, Target: p.target, Limits: limits, Metrics: dispatch.NewMetrics(p.target)}
+	r := &dispatch.Reaper{Registry: p.client, Target: p.target, Limits: limits, Metrics: dispatch.NewMetrics(p.target)}
+	if p.config.GitHub.Registrar == "scale-set" {
+		r.Sets = sets{p.client}
+	}
+	return r
+}
+
+// sets are the scale sets of a place.
+type sets struct{ client *github.Client }
+
+// Discard implements [dispatch.ScaleSets].
+func (s sets) Discard(ctx context.Context, name string) error {
+	return scaleset.Discard(ctx, scaleset.Config{GitHub: s.client, Name: name, Owner: name, Version: "kettle-dispatch"})
 }
 
 // listen takes the address of --listen, which is one of loopback unless the operator says otherwise.

@@ -119,7 +119,7 @@ func (a *app) runOne(ctx context.Context, f *runFlags) (err error) {
 	}
 	ctx, give := context.WithCancel(context.WithoutCancel(ctx)) // a signal is not the end: they are counted
 	defer give()
-	vm, err := a.start(ctx, f, p, m, folder.Console())
+	vm, err := a.start(ctx, f, p, m, folder)
 	if err != nil {
 		return errors.Join(err, folder.Discard())
 	}

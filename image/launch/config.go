@@ -54,6 +54,9 @@ type Config struct {
 	// NewProcessor makes the secure processor for the digest that was measured.
 	NewProcessor func(launchDigest [48]byte) (Processor, error)
 
+	// Folder is optional: a folder that is not there yet, for the copies that are measured. Whoever outlives this process
+	// can remove it. Empty: one among the temporary files.
+	Folder  string
 	Console string       // optional; a file that the serial console is written to and that stays
 	Logger  *slog.Logger // optional
 }

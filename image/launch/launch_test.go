@@ -153,6 +153,29 @@ func TestStage(t *testing.T) {
 	}
 }
 
+// TestStageFolder puts the copies where the caller can find them, and never into a folder that is there.
+func TestStageFolder(t *testing.T) {
+	t.Parallel()
+	c := config(t)
+	c.Folder = filepath.Join(t.TempDir(), "machine")
+	s, err := stage(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(c.Folder, "kernel")); err != nil || info.Mode().Perm() != 0o400 {
+		t.Errorf("the kernel's copy: %v", err)
+	}
+	if _, err := stage(&c); !errors.Is(err, os.ErrExist) {
+		t.Errorf("want os.ErrExist, got %v", err)
+	}
+	if err := s.remove(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(c.Folder); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+}
+
 func TestStageLeavesNothingOnFailure(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)

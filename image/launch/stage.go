@@ -25,7 +25,7 @@ func (s *staged) path(name string) string { return filepath.Join(s.folder, name)
 // stage copies what is measured into a new folder that only this user can enter, hashing the bytes as they are
 // written, and computes the launch digest.
 func stage(c *Config) (*staged, error) {
-	folder, err := os.MkdirTemp("", "kettle-vm-")
+	folder, err := newFolder(c.Folder)
 	if err != nil {
 		return nil, fmt.Errorf("making the VM's folder: %w", err)
 	}
@@ -45,6 +45,18 @@ func stage(c *Config) (*staged, error) {
 	}
 	s.digest = measure.Sim(l)
 	return s, nil
+}
+
+// newFolder makes a folder that only this user can enter. QEMU runs in it, so that its path is whole.
+func newFolder(path string) (string, error) {
+	if path == "" {
+		return os.MkdirTemp("", "kettle-vm-")
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return path, os.Mkdir(path, 0o700)
 }
 
 func (s *staged) remove() error {

@@ -4,7 +4,9 @@ package scaleset
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/actions/scaleset"
@@ -25,7 +27,7 @@ func (r *Registrar) listen(ctx context.Context, reg runner.Registration) {
 		r.stop()
 	}
 	r.mu.Lock()
-	r.seat = seat{reg: runner.Registration{ID: reg.ID, Name: reg.Name}}
+	r.seat = seat{reg: runner.Registration{ID: reg.ID, Name: reg.Name}} // nothing is taken, and it may take
 	r.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -78,7 +80,11 @@ func (l *listener) next(ctx context.Context) error {
 		return err
 	}
 	l.registrar.hear(m)
-	if offer := l.registrar.wanted(m); offer != 0 {
+	offer, err := l.registrar.wanted(m)
+	if err != nil {
+		return err
+	}
+	if offer != 0 {
 		if err := l.acquire(ctx, offer); err != nil {
 			return err
 		}
@@ -96,14 +102,17 @@ func (l *listener) acquire(ctx context.Context, offer int64) error {
 		got, err = l.session.AcquireJobs(ctx, []int64{offer})
 		return err
 	})
-	for _, id := range got {
-		if id == offer {
-			l.registrar.mu.Lock()
-			l.registrar.seat.request = offer
-			l.registrar.mu.Unlock()
-		}
+	if err != nil { // nobody knows: it is asked for again
+		return err
 	}
-	return err
+	l.registrar.mu.Lock()
+	defer l.registrar.mu.Unlock()
+	if s := &l.registrar.seat; slices.Contains(got, offer) {
+		s.granted = true
+	} else { // somebody else has it
+		s.request = 0
+	}
+	return nil
 }
 
 // call is the registrar's, whose client the listener may not touch.
@@ -134,22 +143,32 @@ func (r *Registrar) hear(m *scaleset.RunnerScaleSetMessage) {
 	}
 	for _, j := range m.JobCompletedMessages {
 		if j != nil && j.RunnerRequestID == r.seat.request && r.seat.started == nil {
-			r.seat.request = 0 // it was cancelled before our runner had it
+			r.seat.request, r.seat.granted = 0, false // it was cancelled before our runner had it
 		}
 	}
 }
 
-// wanted is the offer to take: one, as long as our runner has none.
-func (r *Registrar) wanted(m *scaleset.RunnerScaleSetMessage) int64 {
+// errLeaving keeps a message with an offer for whoever has the next session.
+var errLeaving = errors.New("a job is offered to a runner that is to be removed")
+
+// wanted is the offer to take: one, as long as our runner has none and stays. It counts as taken from here on, so that the
+// runner is not removed while GitHub is asked for it; the same is asked for again when that has failed.
+func (r *Registrar) wanted(m *scaleset.RunnerScaleSetMessage) (int64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.seat.request != 0 || r.seat.started != nil {
-		return 0
-	}
+	s := &r.seat
 	for _, j := range m.JobAvailableMessages {
-		if j != nil && j.RunnerRequestID > 0 {
-			return j.RunnerRequestID
+		switch {
+		case j == nil || j.RunnerRequestID <= 0 || s.started != nil:
+		case s.request == j.RunnerRequestID && !s.granted:
+			return s.request, nil
+		case s.request != 0:
+		case s.leaving:
+			return 0, errLeaving
+		default:
+			s.request, s.taken = j.RunnerRequestID, r.clock.now()
+			return s.request, nil
 		}
 	}
-	return 0
+	return 0, nil
 }

@@ -156,7 +156,9 @@ func (r *Registrar) byName(ctx context.Context, name string) (found *scaleset.Ru
 	return found, err
 }
 
-// Remove implements [runner.Registrar]. When the runner is gone, the session is closed as well.
+// Remove implements [runner.Registrar]. From its first call on the runner takes no job; a job that was acquired for it and
+// has not reached it is waited for a while, by an error that matches [runner.ErrBusy]. When the runner is gone, the session
+// is closed as well.
 func (r *Registrar) Remove(ctx context.Context, reg runner.Registration) error {
 	if reg.ID <= 0 && reg.Name == "" {
 		return errors.New("removing a runner: neither an id nor a name")
@@ -166,10 +168,30 @@ func (r *Registrar) Remove(ctx context.Context, reg runner.Registration) error {
 		return err
 	}
 	defer give()
+	if err := r.leave(reg); err != nil {
+		return err
+	}
 	if err := r.remove(ctx, reg); err != nil {
 		return err
 	}
 	return r.close(ctx)
+}
+
+// leave has the listener refuse offers from now on, unless it has just taken one.
+func (r *Registrar) leave(reg runner.Registration) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := &r.seat
+	if reg.Name != s.reg.Name && (reg.ID <= 0 || reg.ID != s.reg.ID) { // another than the one that jobs are taken for
+		return nil
+	}
+	s.leaving = true
+	if s.request == 0 || s.started != nil || r.clock.now().Sub(s.taken) >= heldTime {
+		return nil
+	}
+	return &Error{
+		Doing: "removing runner " + reg.Name, kinds: []error{runner.ErrBusy}, cause: fmt.Errorf("job request %d was acquired for it", s.request),
+	}
 }
 
 // Observe implements [runner.Registrar]: the REST API shows the runners of scale sets too, and the session may know of a

@@ -12,7 +12,7 @@
 // it no more. An answer that makes the client library fail ends the call, not the program.
 //
 // Trusts: GitHub's answers over TLS. One scale set has one session, so it serves one machine: its name is to be the
-// machine's own. The scale set itself is kept when the environment ends. A clock that is behind by more than an hour
+// machine's own. The scale set itself is kept when the environment ends: whoever knows that it has ended calls [Discard]. A clock that is behind by more than an hour
 // makes the library use a token of the Actions service for longer than it lives. The package is the only importer of
 // github.com/actions/scaleset.
 package scaleset
@@ -70,10 +70,17 @@ type Registrar struct {
 	dead bool // mu; the listener's client failed in a way that may have left a lock behind
 }
 
+// heldTime is how long a job that was acquired for our runner, and has not reached it, keeps it from being removed: a job
+// without its runner is lost. After that it is not coming.
+const heldTime = time.Minute
+
 // seat is what the session said about the one runner.
 type seat struct {
 	reg     runner.Registration // without its JIT configuration
-	request int64               // that was acquired; 0 when there is none
+	request int64               // that is acquired, or about to be; 0 when there is none
+	taken   time.Time           // when request was chosen
+	granted bool                // GitHub has said that it is ours
+	leaving bool                // the runner is to be removed: it takes no job any more
 	started *job.Announcement
 	doubled bool // two jobs were said to run on it
 }
@@ -81,6 +88,7 @@ type seat struct {
 // clock is time, for tests to replace.
 type clock struct {
 	sleep func(ctx context.Context, d time.Duration) error
+	now   func() time.Time
 }
 
 // New makes a registrar. It asks nothing yet.
@@ -96,7 +104,7 @@ func New(c Config) (*Registrar, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Registrar{config: c, place: c.GitHub.Place(), clock: clock{sleep}, turn: make(chan struct{}, 1)}
+	r := &Registrar{config: c, place: c.GitHub.Place(), clock: clock{sleep, time.Now}, turn: make(chan struct{}, 1)}
 	r.turn <- struct{}{}
 	return r, nil
 }
@@ -124,16 +132,8 @@ func (r *Registrar) Announced() (job.Announcement, bool) {
 
 // connect makes the client and sees to the scale set. The caller has the turn.
 func (r *Registrar) connect(ctx context.Context) error {
-	r.forget()
-	if r.api == nil {
-		api, err := scaleset.NewClientWithPersonalAccessToken(scaleset.NewClientWithPersonalAccessTokenConfig{
-			GitHubConfigURL: r.place.URL, PersonalAccessToken: placeholder,
-			SystemInfo: scaleset.SystemInfo{System: "kettle-attest", Version: r.config.Version, Subsystem: "kettled"},
-		}, scaleset.WithRetryableHTTPClint(r.client()))
-		if err != nil {
-			return fmt.Errorf("making the client of scale sets: %w", err)
-		}
-		r.api, r.set = api, 0
+	if err := r.reach(); err != nil {
+		return err
 	}
 	if r.set != 0 {
 		return nil
@@ -142,6 +142,23 @@ func (r *Registrar) connect(ctx context.Context) error {
 		r.api = nil // the next try asks anew where the Actions service is, and for its token
 		return err
 	}
+	return nil
+}
+
+// reach makes the client. The caller has the turn.
+func (r *Registrar) reach() error {
+	r.forget()
+	if r.api != nil {
+		return nil
+	}
+	api, err := scaleset.NewClientWithPersonalAccessToken(scaleset.NewClientWithPersonalAccessTokenConfig{
+		GitHubConfigURL: r.place.URL, PersonalAccessToken: placeholder,
+		SystemInfo: scaleset.SystemInfo{System: "kettle-attest", Version: r.config.Version, Subsystem: "kettled"},
+	}, scaleset.WithRetryableHTTPClint(r.client()))
+	if err != nil {
+		return fmt.Errorf("making the client of scale sets: %w", err)
+	}
+	r.api, r.set = api, 0
 	return nil
 }
 

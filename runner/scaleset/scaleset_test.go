@@ -407,22 +407,26 @@ func TestOneJob(t *testing.T) {
 	}}
 	completed := &scaleset.RunnerScaleSetMessage{JobCompletedMessages: []*scaleset.JobCompleted{nil, {JobMessageBase: scaleset.JobMessageBase{RunnerRequestID: 5}}}}
 	started := &scaleset.RunnerScaleSetMessage{JobStartedMessages: []*scaleset.JobStarted{{RunnerID: 7, RunnerName: "k"}}}
-	r := &Registrar{seat: seat{reg: runner.Registration{ID: 7, Name: "k"}}}
+	r := &Registrar{clock: clock{now: time.Now}, seat: seat{reg: runner.Registration{ID: 7, Name: "k"}}}
 	want := func(when string, id int64) {
 		t.Helper()
-		if got := r.wanted(offers); got != id {
-			t.Errorf("%s: %d", when, got)
+		if got, err := r.wanted(offers); got != id || err != nil {
+			t.Errorf("%s: %d, %v", when, got, err)
 		}
 	}
 	want("at first", 5)
+	r.seat.request = 4
+	want("with another", 0)
 	r.seat.request = 5
+	want("with one that was not granted yet", 5)
+	r.seat.granted = true
 	want("with one", 0)
 	r.hear(completed)
 	want("after it was cancelled", 5)
-	r.seat.request = 5
+	r.seat.request, r.seat.granted = 5, true
 	r.hear(started)
 	r.hear(completed)
 	want("after it ended", 0)
-	r.seat.request = 0
+	r.seat.request, r.seat.granted = 0, false
 	want("with a job that was not acquired", 0)
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/actions/scaleset"
 	"github.com/hashicorp/go-retryablehttp"
@@ -59,6 +60,6 @@ func scripted(t *testing.T, answer string) (l *listener, done func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &Registrar{config: Config{Log: slog.New(slog.DiscardHandler)}, seat: seat{reg: runner.Registration{ID: 7, Name: "k"}}}
+	r := &Registrar{config: Config{Log: slog.New(slog.DiscardHandler)}, clock: clock{now: time.Now}, seat: seat{reg: runner.Registration{ID: 7, Name: "k"}}}
 	return &listener{registrar: r, session: session}, transport.CloseIdleConnections
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/kettle/attest/image/build"
 	"github.com/kettle/attest/image/measure"
 	"github.com/kettle/attest/internal/fakegithub"
+	"github.com/kettle/attest/test/stage"
 )
 
 // demo is one run of the demonstration.
@@ -67,7 +68,7 @@ func (d *demo) play(ctx context.Context) (string, error) {
 	var m *image.Manifest
 	err = d.screen.step("Baking the image", func() (err error) {
 		folder := filepath.Join(d.dir, "settings")
-		if err := settings(folder, w, s); err != nil {
+		if err := s.Settings(folder, stage.DemoTimeouts, w.ca); err != nil {
 			return err
 		}
 		m, err = s.bake(ctx, folder)
@@ -97,8 +98,8 @@ func (d *demo) play(ctx context.Context) (string, error) {
 }
 
 // jobs runs one job on the image as it is and, once that job has its runner, another on a machine with an altered initrd.
-func (d *demo) jobs(ctx context.Context, w *world, s *stage, m *image.Manifest) error {
-	honest := &machine{workflow: "release.yml", initrd: filepath.Join(s.image, m.Initrd.Name), line: m.CommandLine}
+func (d *demo) jobs(ctx context.Context, w *world, s *scene, m *image.Manifest) error {
+	honest := &machine{workflow: "release.yml", initrd: filepath.Join(s.Image, m.Initrd.Name), line: m.CommandLine}
 	other := &machine{workflow: "notes.yml", initrd: filepath.Join(d.dir, "altered.cpio"), line: m.CommandLine}
 	if err := altered(honest.initrd, other.initrd); err != nil {
 		return err
@@ -122,22 +123,22 @@ func (d *demo) jobs(ctx context.Context, w *world, s *stage, m *image.Manifest) 
 }
 
 // hand puts beside the artifact what its verifier has: a policy, the simulator's root, and GitHub's keys.
-func (d *demo) hand(w *world, s *stage, m *image.Manifest) error {
+func (d *demo) hand(w *world, s *scene, m *image.Manifest) error {
 	digest := measure.Sim(measure.Manifest(m))
 	return errors.Join(
 		os.WriteFile(filepath.Join(d.work, "policy.yaml"), consumerPolicy(hex.EncodeToString(digest[:])), 0o644), //nolint:gosec // public.
-		os.WriteFile(filepath.Join(d.work, "simulator.pem"), s.sim.RootsPEM(), 0o644),                            //nolint:gosec // public.
+		os.WriteFile(filepath.Join(d.work, "simulator.pem"), s.Sim.RootsPEM(), 0o644),                            //nolint:gosec // public.
 		w.trust(filepath.Join(d.work, "github-keys.json"), time.Now()),
 	)
 }
 
 // job dispatches the workflow and runs a machine for it, and downloads what it published.
-func (d *demo) job(ctx context.Context, w *world, s *stage, m *machine) error {
+func (d *demo) job(ctx context.Context, w *world, s *scene, m *machine) error {
 	run, err := w.github.Dispatch(ctx, fakegithub.Dispatch{Owner: owner, Repo: repo, Workflow: m.workflow, Ref: "main"})
 	if err != nil {
 		return err
 	}
-	m.stage, m.world, m.screen, m.console = s, w, d.screen, filepath.Join(d.dir, fmt.Sprintf("console-%d.log", run.ID))
+	m.scene, m.world, m.screen, m.console = s, w, d.screen, filepath.Join(d.dir, fmt.Sprintf("console-%d.log", run.ID))
 	if err := os.RemoveAll(m.console); err != nil {
 		return err
 	}
@@ -167,10 +168,10 @@ func (d *demo) job(ctx context.Context, w *world, s *stage, m *machine) error {
 }
 
 // session begins the terminal session.
-func (d *demo) session(s *stage) *session {
+func (d *demo) session(s *scene) *session {
 	return &session{
 		dir: d.work, env: append(os.Environ(), "NO_COLOR=1"), out: d.out,
-		bin: map[string]string{"kettle": filepath.Join(s.bin, "kettle")},
+		bin: map[string]string{"kettle": filepath.Join(s.Bin, "kettle")},
 	}
 }
 

@@ -19,8 +19,8 @@ import (
 
 // hostile runs a job that attacks its runner and then has a file attested. The job fails when an attack succeeds; the
 // file has to verify all the same, and the record has to tell what the job left behind.
-func (d *demo) hostile(ctx context.Context, w *world, s *stage, m *image.Manifest) error {
-	attacker := &machine{workflow: "hostile.yml", initrd: filepath.Join(s.image, m.Initrd.Name), line: m.CommandLine}
+func (d *demo) hostile(ctx context.Context, w *world, s *scene, m *image.Manifest) error {
+	attacker := &machine{workflow: "hostile.yml", initrd: filepath.Join(s.Image, m.Initrd.Name), line: m.CommandLine}
 	if err := d.job(ctx, w, s, attacker); err != nil {
 		return err
 	}

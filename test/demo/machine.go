@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -17,11 +16,12 @@ import (
 	"github.com/kettle/attest/image/launch"
 	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner/channel"
+	"github.com/kettle/attest/test/stage"
 )
 
 // machine is one launch of the image.
 type machine struct {
-	stage    *stage
+	scene    *scene
 	world    *world
 	screen   *screen
 	workflow string // the file that is dispatched for it
@@ -36,16 +36,16 @@ type machine struct {
 // sentence that kettled ended with, and the launch digest.
 func (m *machine) run(ctx context.Context) (outcome string, digest [48]byte, err error) {
 	vm, err := launch.Start(ctx, launch.Config{
-		Firmware: filepath.Join(m.stage.image, "firmware.bin"), Kernel: filepath.Join(m.stage.image, "vmlinuz"),
-		Initrd: m.initrd, Root: filepath.Join(m.stage.image, "root.erofs"), CommandLine: m.line,
+		Firmware: filepath.Join(m.scene.Image, "firmware.bin"), Kernel: filepath.Join(m.scene.Image, "vmlinuz"),
+		Initrd: m.initrd, Root: filepath.Join(m.scene.Image, "root.erofs"), CommandLine: m.line,
 		MemoryMiB: 3072, CPUs: 1, Acceleration: launch.Auto, // more than one emulated processor is unreliable before QEMU 8
 		Console: m.console,
 		Forwards: []launch.Forward{
-			{Guest: netip.MustParseAddrPort(guestGitHub + ":443"), Host: m.world.addr},
-			{Guest: netip.MustParseAddrPort(guestRecords + ":443"), Host: m.world.records.addr},
+			{Guest: stage.GuestGitHub(), Host: m.world.addr},
+			{Guest: stage.GuestRecords(), Host: m.world.records.addr},
 		},
 		NewProcessor: func(launchDigest [48]byte) (launch.Processor, error) {
-			return m.stage.sim.NewProcessor(launchDigest, time.Now())
+			return m.scene.Sim.NewProcessor(launchDigest, time.Now())
 		},
 	})
 	if err != nil {

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -17,16 +16,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kettle/attest/attest/token"
 	"github.com/kettle/attest/internal/fakegithub"
 	"github.com/kettle/attest/internal/secret"
+	"github.com/kettle/attest/test/stage"
 )
 
 // The demonstration's names.
 const (
 	owner, repo = "acme", "widget"
 	artifact    = "age-linux-amd64.tar.gz"
-	recordsHost = "records.github.demo.test"
 )
 
 // operatorToken is the operator's credential at the stand-in for GitHub. It opens nothing else.
@@ -42,7 +40,7 @@ type world struct {
 }
 
 // newWorld starts both servers on loopback.
-func newWorld(s *stage) (w *world, err error) {
+func newWorld(s *scene) (w *world, err error) {
 	hosts := fakegithub.DemoHosts()
 	w = &world{records: &records{files: map[string][]byte{}}}
 	w.github, err = fakegithub.New(fakegithub.Config{
@@ -51,7 +49,7 @@ func newWorld(s *stage) (w *world, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if w.ca, err = fakegithub.NewAuthority(append(hosts.Names(), recordsHost), time.Now()); err != nil {
+	if w.ca, err = fakegithub.NewAuthority(append(hosts.Names(), stage.RecordsHost), time.Now()); err != nil {
 		return nil, err
 	}
 	if err := w.repositories(s); err != nil {
@@ -74,7 +72,7 @@ func newWorld(s *stage) (w *world, err error) {
 }
 
 // repositories shows the demonstration's repository, this project as the action, and a stand-in for actions/checkout.
-func (w *world) repositories(s *stage) error {
+func (w *world) repositories(s *scene) error {
 	err := w.github.AddRepository(fakegithub.Repository{
 		Owner: owner, Name: repo, ID: 1, OwnerID: 2, Dir: s.widget, Refs: []string{"refs/heads/main"},
 		Vars: map[string]string{"MASCOT": "kettle"},
@@ -83,7 +81,7 @@ func (w *world) repositories(s *stage) error {
 		return err
 	}
 	err = w.github.AddRepository(fakegithub.Repository{
-		Owner: "kettle", Name: "attest", ID: 3, OwnerID: 4, Dir: s.project, Include: []string{"action.yml", "README.md", "LICENSE"},
+		Owner: "kettle", Name: "attest", ID: 3, OwnerID: 4, Dir: s.Project, Include: []string{"action.yml", "README.md", "LICENSE"},
 		Refs: []string{"refs/heads/main", "refs/tags/v1"},
 	})
 	if err != nil {
@@ -94,21 +92,11 @@ func (w *world) repositories(s *stage) error {
 
 // trust writes the verifier's own copy of the issuer's keys.
 func (w *world) trust(file string, now time.Time) error {
-	keys, err := json.Marshal(w.github.JWKS())
+	text, err := stage.Trust(w.github, "https://"+fakegithub.DemoHosts().Server, now)
 	if err != nil {
 		return err
 	}
-	day := now.UTC().Truncate(24 * time.Hour)
-	text, err := json.MarshalIndent(map[string]any{
-		"schema": token.Schema, "asOf": day, "issuers": []any{map[string]any{
-			"issuer": w.github.Issuer(), "server": "https://" + fakegithub.DemoHosts().Server,
-			"from": day, "until": day.Add(48 * time.Hour), "jwks": json.RawMessage(keys),
-		}},
-	}, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(text, '\n'), 0o644) //nolint:gosec // public keys.
+	return os.WriteFile(file, text, 0o644) //nolint:gosec // public keys.
 }
 
 // download gets what the workflow published.

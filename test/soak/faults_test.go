@@ -32,7 +32,13 @@ type plan struct {
 	cancelAt string // state in which the run is cancelled; "queued" is before there is a runner
 	rule     *fault.Rule
 	world    func(w *world) (mend func()) // something that all environments of the time meet
+	deeds    []deed                       // to a machine, one after the other
+	repeated bool                         // a machine hung before it came to this
+	leave    bool                         // what a killed launcher leaves is for the next one
 }
+
+// deed is what is done to a machine at a moment of its life.
+type deed struct{ when, what string }
 
 // ownPlans concern one environment alone.
 func ownPlans() []plan {

@@ -7,7 +7,9 @@
 // journal; the runner program is the stand-in, in a process group instead of a sandbox. Outside are the stand-in for
 // GitHub, which can misbehave, and the real launcher's side: the channel, the copy of the journal, the reaper.
 //
-// What a VM adds, its boot, sandbox and gate, is not here: scripts/demo has that. scripts/soak runs a thousand jobs.
+// scripts/soak runs a thousand jobs. What a VM adds, its boot, sandbox, gate and power, is in the other half, with the build tag
+// vms: there each environment is a machine that kettle-dispatch itself starts, with the stand-in for the runner program in its
+// image. Both have the same faults, the same books and the same verifier.
 package soak_test
 
 import (

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/rsa"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -25,15 +25,17 @@ import (
 	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner/github"
 	"github.com/kettle/attest/runner/job/pinned"
+	"github.com/kettle/attest/test/stage"
 )
 
 const operatorToken = "ghp_soak" //nolint:gosec // a stand-in's.
 
-// workflow is for one environment alone: nobody else has its label. A slow one leaves time for something to meet it.
-func workflow(n int, slow bool) string {
-	pause := ""
-	if slow {
-		pause = "      - run: sleep 3\n"
+// workflow writes a file that says which run on which runner made it, and has it attested. A pause, in seconds, leaves
+// time for something to meet the job.
+func workflow(label string, pause int, attest string) string {
+	wait := ""
+	if pause > 0 {
+		wait = fmt.Sprintf("      - run: sleep %d\n", pause)
 	}
 	return fmt.Sprintf(`on: workflow_dispatch
 permissions: {id-token: write, contents: read}
@@ -42,8 +44,22 @@ jobs:
     runs-on: %s
     steps:
 %s      - run: echo "$GITHUB_RUN_ID $RUNNER_NAME" > out.txt
-      - run: INPUT_SUBJECT_PATH=out.txt INPUT_GITHUB_ATTESTATION=false INPUT_SHOW_SUMMARY=false $ATTEST
-`, label(n), pause)
+      - run: INPUT_SUBJECT_PATH=out.txt INPUT_GITHUB_ATTESTATION=false INPUT_SHOW_SUMMARY=false %s
+`, label, wait, attest)
+}
+
+// workflows are the files of all environments, each of which runs its own. Nobody else has the label of an environment that
+// is a process.
+func workflows(turns []turn) fstest.MapFS {
+	files := fstest.MapFS{}
+	for _, turn := range turns {
+		pause := 0
+		if turn.plan.slow {
+			pause = 3
+		}
+		files[".github/workflows/"+workflowFile(turn.n)] = &fstest.MapFile{Data: []byte(workflow(label(turn.n), pause, "$ATTEST"))}
+	}
+	return files
 }
 
 func label(n int) string { return "soak-" + strconv.Itoa(n) }
@@ -61,12 +77,13 @@ type world struct {
 	records *records
 	sinkURL string
 	client  *github.Client
+	program atomic.Pointer[string] // faults of the runner program of the machine that is on; nil where nobody asks
 }
 
 func newWorld(t *testing.T, turns []turn) *world {
 	t.Helper()
 	listener, host := loopback(t)
-	w := &world{url: "https://" + host, server: "https://" + host + "/_server", host: host, records: &records{files: map[string]map[string][]byte{}, moods: map[string]mood{}}}
+	w := &world{url: "https://" + host, server: "https://" + host + "/_server", host: host, records: newRecords()}
 	key := keys()
 	var err error
 	if w.ca, err = fakegithub.NewAuthority([]string{"localhost"}, time.Now()); err != nil {
@@ -79,21 +96,14 @@ func newWorld(t *testing.T, turns []turn) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := fstest.MapFS{}
-	for _, turn := range turns {
-		files[".github/workflows/"+workflowFile(turn.n)] = &fstest.MapFile{Data: []byte(workflow(turn.n, turn.plan.slow))}
-	}
 	err = w.github.AddRepository(fakegithub.Repository{
-		Owner: "acme", Name: "widget", ID: 1, OwnerID: 2, Refs: []string{"refs/heads/main"}, FS: files})
+		Owner: "acme", Name: "widget", ID: 1, OwnerID: 2, Refs: []string{"refs/heads/main"}, FS: workflows(turns)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.faults = fault.New(w.github, nil)
 	w.github.ServeWith(listener, w.ca, w.faults)
-	sinkListener, sinkHost := loopback(t)
-	w.sinkURL = "https://" + sinkHost
-	server := &http.Server{Handler: w.records, ReadHeaderTimeout: time.Minute}
-	go func() { _ = server.Serve(tls.NewListener(sinkListener, w.ca.TLS())) }()
+	w.sinkURL = "https://" + w.serveSink(t)
 	w.client, err = github.New(github.Config{
 		URL: w.server, APIURL: w.url, Scope: github.Repo, Target: "acme/widget", RunnerGroup: 1, Labels: []string{"attested-cvm"},
 		Hosts: pinned.Hosts{host}, Credential: github.Credential{Token: secret.New(operatorToken)}, Roots: w.ca.Pool(),
@@ -105,9 +115,22 @@ func newWorld(t *testing.T, turns []turn) *world {
 		w.client.Close()
 		w.faults.Close()
 		_ = w.github.Close(context.WithoutCancel(t.Context()))
-		_ = server.Close()
 	})
 	return w
+}
+
+// serveSink keeps records until the test ends, and says where.
+func (w *world) serveSink(t *testing.T) (host string) {
+	t.Helper()
+	listener, host := loopback(t)
+	server := &http.Server{Handler: w.records, ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(tls.NewListener(listener, w.ca.TLS())) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return host
+}
+
+func newRecords() *records {
+	return &records{files: map[string]map[string][]byte{}, moods: map[string]mood{}}
 }
 
 func loopback(t *testing.T) (l net.Listener, host string) {
@@ -146,16 +169,7 @@ func keys() func() (*rsa.PrivateKey, error) {
 // trust is the verifier's copy of the issuer's keys.
 func (w *world) trust(t *testing.T) *token.Trust {
 	t.Helper()
-	jwks, err := json.Marshal(w.github.JWKS())
-	if err != nil {
-		t.Fatal(err)
-	}
-	day := time.Now().UTC().Truncate(24 * time.Hour)
-	text, err := json.Marshal(map[string]any{
-		"schema": token.Schema, "asOf": day, "issuers": []any{map[string]any{
-			"issuer": w.github.Issuer(), "server": w.server, "from": day.AddDate(0, 0, -1), "until": day.AddDate(0, 0, 2), "jwks": json.RawMessage(jwks),
-		}},
-	})
+	text, err := stage.Trust(w.github, w.server, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
