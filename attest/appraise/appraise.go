@@ -20,6 +20,7 @@ import (
 
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/evidence"
+	"github.com/kettle/attest/attest/nitro"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/tdx"
@@ -54,12 +55,13 @@ const MaxEndorsements = 16
 type Quote struct {
 	kind        evidence.Kind
 	at          time.Time
-	report      *snp.Report // SNP, AzureSNP
-	td          *tdx.Quote  // TDX, AzureTDX
-	guest       *vtpm.Guest // AzureSNP, AzureTDX
-	tpm         *vtpm.Quote // AzureSNP, AzureTDX, VTPM
-	crls        [][]byte    // AMD's lists that came with the evidence or beside it
-	collaterals [][]byte    // Intel's, the same
+	report      *snp.Report     // SNP, AzureSNP
+	td          *tdx.Quote      // TDX, AzureTDX
+	guest       *vtpm.Guest     // AzureSNP, AzureTDX
+	tpm         *vtpm.Quote     // AzureSNP, AzureTDX, VTPM
+	document    *nitro.Document // Nitro
+	crls        [][]byte        // AMD's lists that came with the evidence or beside it
+	collaterals [][]byte        // Intel's, the same
 }
 
 // Verify checks evidence against the roots at the given time. Evidence without endorsements of its own is checked with
@@ -83,6 +85,8 @@ func Verify(e *evidence.Evidence, others []evidence.Endorsements, roots Roots, a
 		err = v.azure(q)
 	case evidence.VTPM:
 		err = v.tpm(q)
+	case evidence.Nitro:
+		q.document, err = nitro.Verify(e.Report, roots.AWS, at)
 	default:
 		err = noEvidence()
 	}
@@ -111,6 +115,8 @@ func (q *Quote) Platform() string {
 		private = !q.report.Root().AMD()
 	case q.td != nil:
 		private = !q.td.Root().Intel()
+	case q.document != nil:
+		return q.document.Platform() // it tells enclaves from instances
 	}
 	if private {
 		return PlatformSim
@@ -130,6 +136,9 @@ func (q *Quote) TPM() *vtpm.Quote { return q.tpm }
 // Guest gives what the paravisor vouches for; nil where there is none.
 func (q *Quote) Guest() *vtpm.Guest { return q.guest }
 
+// Document gives the verified document of AWS; nil where there is none.
+func (q *Quote) Document() *nitro.Document { return q.document }
+
 // ReportData gives the 64 bytes that the guest had signed; false where a TPM speaks, which takes [Quote.ExtraData].
 func (q *Quote) ReportData() ([64]byte, bool) {
 	switch q.kind {
@@ -141,12 +150,15 @@ func (q *Quote) ReportData() ([64]byte, bool) {
 	return [64]byte{}, false
 }
 
-// ExtraData gives what a TPM's caller had signed; false where no TPM speaks.
+// ExtraData gives what a TPM's caller had signed, or the user data of a Nitro document; false where neither speaks.
 func (q *Quote) ExtraData() ([]byte, bool) {
-	if q.tpm == nil {
-		return nil, false
+	switch {
+	case q.tpm != nil:
+		return q.tpm.ExtraData(), true
+	case q.document != nil:
+		return q.document.UserData(), true
 	}
-	return q.tpm.ExtraData(), true
+	return nil, false
 }
 
 // Binds demands that the quote was made for these payload and context bytes and this purpose, and gives the context.
@@ -169,6 +181,12 @@ func (q *Quote) Describe() (what, root string) {
 	case q.td != nil:
 		hardware = fmt.Sprintf("quote version %d", q.td.Version())
 		pinned, fingerprint = "Intel's pinned root", q.td.Root().Fingerprint()
+	case q.document != nil:
+		root = "AWS's pinned root"
+		if fingerprint = q.document.Root().Fingerprint(); !q.document.Root().AWS() {
+			root = fmt.Sprintf("private root sha256:%x", fingerprint)
+		}
+		return q.Platform() + " document", root
 	default:
 		hardware = "key trusted by " + q.tpm.AK().Origin().String()
 		return "TPM quote, " + hardware, "a root that the caller named"

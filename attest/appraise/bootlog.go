@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/kettle/attest/attest/eventlog/tcg"
-	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/refusal"
 )
 
@@ -38,7 +37,7 @@ func (q *Quote) BootLog(log []byte) (*tcg.Account, error) {
 	}
 	return nil, &refusal.Refusal{
 		Link: "event-log", Code: refusal.EventLogMismatch, Want: "a platform with registers that a log could be replayed into",
-		Got: "evidence of kind " + string(evidence.SNP), Next: "judge this evidence without a log: its launch measurement covers what it covers",
+		Got: "evidence of kind " + string(q.kind), Next: "judge this evidence without a log: its launch measurement covers what it covers",
 	}
 }
 

@@ -28,7 +28,7 @@ type Terms struct {
 // Judge reports, as nil, that the machine reaches the floor at the time of [Verify]. Otherwise it joins a refusal for
 // each thing that falls short, the gravest first.
 func (q *Quote) Judge(f floor.Floor, t Terms) error {
-	if q == nil || q.report == nil && q.td == nil && q.tpm == nil { // only Verify makes a Quote that says something
+	if q == nil || q.report == nil && q.td == nil && q.tpm == nil && q.document == nil { // only Verify makes a Quote that says something
 		return noEvidence()
 	}
 	var errs []error
@@ -43,6 +43,9 @@ func (q *Quote) Judge(f floor.Floor, t Terms) error {
 	}
 	if q.kind == evidence.VTPM {
 		errs = append(errs, knownFloor(f))
+	}
+	if q.document != nil {
+		errs = append(errs, q.document.Meets(f))
 	}
 	return errors.Join(errs...)
 }
@@ -166,6 +169,17 @@ func (q *Quote) Environment() policy.Environment {
 		e.Measurement = q.td.MRTD()
 		for i, r := range q.td.RTMRs() {
 			e.Registers[fmt.Sprintf("rtmr%d", i)] = hex.EncodeToString(r[:])
+		}
+	}
+	if d := q.document; d != nil {
+		e.Measurement, _ = d.PCR(0) // of an enclave's image
+		if d.TPM() {
+			e.Measurement = [48]byte{} // a constant of AWS's, which proves nothing about the image
+		}
+		for _, i := range d.Selected() {
+			if v, ok := d.PCR(i); ok {
+				e.Registers[fmt.Sprintf("pcr%d", i)] = hex.EncodeToString(v[:])
+			}
 		}
 	}
 	if q.tpm != nil {

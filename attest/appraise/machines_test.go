@@ -12,6 +12,7 @@ import (
 
 	"github.com/kettle/attest/attest/appraise"
 	"github.com/kettle/attest/attest/evidence"
+	"github.com/kettle/attest/attest/nitro/nitrotest"
 	"github.com/kettle/attest/attest/snp/snptest"
 	"github.com/kettle/attest/attest/tdx/tdxtest"
 	"github.com/kettle/attest/attest/vtpm"
@@ -53,6 +54,7 @@ func machines(t testing.TB, seed string) map[evidence.Kind]machine {
 		evidence.AzureSNP: azureMachine(t, seed, evidence.AzureSNP),
 		evidence.AzureTDX: azureMachine(t, seed, evidence.AzureTDX),
 		evidence.VTPM:     tpmMachine(t, extraData()),
+		evidence.Nitro:    nitroMachine(t, seed),
 	}
 }
 
@@ -85,6 +87,13 @@ func tdxMachine(t testing.TB, seed string, data [64]byte) machine {
 	return machine{evidence.Evidence{
 		Kind: evidence.TDX, Report: p.Quote(q), Endorsements: evidence.Endorsements{Collateral: p.Collateral(p.NewCollateral()).JSON()},
 	}, private(t, p.PEM(tdxtest.Root)), p.Day()}
+}
+
+func nitroMachine(t testing.TB, seed string) machine {
+	t.Helper()
+	p := nitrotest.New(nitrotest.Config{At: day().Add(-time.Hour), Seed: seed})
+	d := p.NewDocument().With("user_data", nitrotest.Bytes(extraData()))
+	return machine{evidence.Evidence{Kind: evidence.Nitro, Report: p.Sign(d.Payload())}, private(t, p.PEM(nitrotest.Root)), p.Day()}
 }
 
 func signer(t testing.TB) *vtpmtest.Signer {

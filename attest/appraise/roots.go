@@ -5,8 +5,10 @@ package appraise
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"fmt"
 
+	"github.com/kettle/attest/attest/nitro"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/tdx"
@@ -17,6 +19,7 @@ import (
 type Roots struct {
 	AMD   []snp.Root
 	Intel []tdx.Root
+	AWS   []nitro.Root
 	TPM   []*x509.Certificate // of providers that certify attestation keys; none is pinned
 
 	Activated []*vtpm.AK // attestation keys for which the caller completed an activation
@@ -24,10 +27,10 @@ type Roots struct {
 
 // Empty reports whether nothing could lead to them.
 func (r Roots) Empty() bool {
-	return len(r.AMD) == 0 && len(r.Intel) == 0 && len(r.TPM) == 0 && len(r.Activated) == 0
+	return len(r.AMD) == 0 && len(r.Intel) == 0 && len(r.AWS) == 0 && len(r.TPM) == 0 && len(r.Activated) == 0
 }
 
-// Pinned gives the roots of AMD and Intel that this program holds.
+// Pinned gives the roots of AMD, Intel and AWS that this program holds.
 func Pinned() (Roots, error) {
 	amd, err := snp.AMDRoots()
 	if err != nil {
@@ -37,20 +40,25 @@ func Pinned() (Roots, error) {
 	if err != nil {
 		return Roots{}, fmt.Errorf("reading Intel's pinned root: %w", err)
 	}
-	return Roots{AMD: amd, Intel: intel}, nil
+	aws, err := nitro.AWSRoots()
+	if err != nil {
+		return Roots{}, fmt.Errorf("reading AWS's pinned root: %w", err)
+	}
+	return Roots{AMD: amd, Intel: intel, AWS: aws}, nil
 }
 
-// WithPrivate adds a simulator's or private root: PEM with ASK, then ARK for SEV-SNP, or with one certificate for TDX.
-// Everything that leads to it is of platform "sim".
+// WithPrivate adds a simulator's or private root: PEM with ASK, then ARK for SEV-SNP, or with one certificate for TDX
+// (P-256) or Nitro (P-384). Everything that leads to it is of platform "sim".
 func (r Roots) WithPrivate(text []byte) (Roots, error) {
 	const perAMD = 2
 	switch n := bytes.Count(text, []byte("-----BEGIN CERTIFICATE-----")); n {
 	case 1:
 		more, err := tdx.ParseRoots(text)
-		if err != nil {
-			return Roots{}, fmt.Errorf("reading private root: %w", err)
+		aws, other := nitro.ParseRoots(text)
+		if err != nil && other != nil { // Intel's kind of key is no root of AWS's kind, nor the other way round
+			return Roots{}, fmt.Errorf("reading private root: %w", errors.Join(err, other))
 		}
-		r.Intel = append(r.Intel[:len(r.Intel):len(r.Intel)], more...)
+		r.Intel, r.AWS = append(r.Intel[:len(r.Intel):len(r.Intel)], more...), append(r.AWS[:len(r.AWS):len(r.AWS)], aws...)
 	case perAMD:
 		more, err := snp.ParseRoots(text)
 		if err != nil {

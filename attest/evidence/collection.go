@@ -74,6 +74,9 @@ func (c *Collection) check() error {
 			return missing("item " + it.name)
 		}
 	}
+	if c.Kind == Nitro {
+		return malformed("evidence of a machine of Kettle's", "a document of AWS, which has no place in a collection")
+	}
 	return c.Check()
 }
 

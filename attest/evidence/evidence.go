@@ -34,12 +34,13 @@ const (
 	AzureSNP Kind = "az-snp" // a paravisor's SEV-SNP report, and a quote of the TPM that the paravisor holds
 	AzureTDX Kind = "az-tdx" // the same with a TDX quote
 	VTPM     Kind = "vtpm"   // a TPM 2.0 quote
+	Nitro    Kind = "nitro"  // an AWS Nitro attestation document; imported only
 )
 
 // Evidence is what a machine says of itself. Which fields are set is decided by Kind; see [Evidence.Check].
 type Evidence struct {
 	Kind   Kind
-	Report []byte // SNP: the report, 1184 bytes; TDX, AzureTDX: the quote; otherwise empty
+	Report []byte // SNP: the report, 1184 bytes; TDX, AzureTDX: the quote; Nitro: the document; otherwise empty
 
 	HCLReport    []byte   // AzureSNP, AzureTDX: the content of NV index 0x01400001
 	TPMQuote     []byte   // AzureSNP, AzureTDX, VTPM: TPMS_ATTEST
@@ -138,6 +139,8 @@ func (k Kind) shape() (shape, bool) {
 		return shape{report: required, hcl: required, tpm: required, intel: optional}, true
 	case VTPM:
 		return shape{tpm: required, provider: optional}, true
+	case Nitro:
+		return shape{report: required}, true
 	}
 	return shape{}, false
 }

@@ -15,6 +15,7 @@ type Layout string
 const (
 	LayoutReport    Layout = "snp-report" // 1184 bytes, the certificate table may follow
 	LayoutQuote     Layout = "tdx-quote"
+	LayoutNitro     Layout = "nitro-document"
 	LayoutTSM       Layout = "configfs-tsm" // provider, outblob and auxblob as one JSON object
 	LayoutAzureJSON Layout = "az-json"      // the document of Kettle and trustee
 	LayoutCMW       Layout = "cmw"          // a collection or record of other makers
@@ -39,6 +40,8 @@ func Import(b []byte) ([]Imported, error) {
 		return one(LayoutReport, fromReport(b), nil)
 	case looksLikeQuote(b):
 		return one(LayoutQuote, Evidence{Kind: TDX, Report: b}, nil)
+	case looksLikeNitro(b):
+		return one(LayoutNitro, Evidence{Kind: Nitro, Report: b}, nil)
 	}
 	text := bytes.TrimSpace(b)
 	if len(text) == 0 || (text[0] != '{' && text[0] != '[') {
@@ -61,7 +64,7 @@ func one(l Layout, e Evidence, err error) ([]Imported, error) {
 }
 
 func unknown(b []byte) error {
-	return malformed("an SEV-SNP report, a TDX quote, a CMW collection, an az-snp document or a bundle file",
+	return malformed("an SEV-SNP report, a TDX quote, a Nitro document, a CMW collection, an az-snp document or a bundle file",
 		fmt.Sprintf("%d bytes of something else", len(b)))
 }
 
@@ -88,6 +91,11 @@ func looksLikeQuote(b []byte) bool {
 	}
 	version := binary.LittleEndian.Uint16(b)
 	return version > 0 && version <= maxReportFormat && binary.LittleEndian.Uint32(b[4:]) == teeTDX
+}
+
+// looksLikeNitro sees the beginning of a COSE_Sign1 structure with algorithm ES384 (RFC 9052), with or without its tag.
+func looksLikeNitro(b []byte) bool {
+	return bytes.HasPrefix(bytes.TrimPrefix(b, []byte{0xd2}), []byte{0x84, 0x44, 0xa1, 0x01, 0x38, 0x22})
 }
 
 // fromReport splits an extended report: what follows the report is the table that the host gave with it.

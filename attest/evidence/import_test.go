@@ -65,6 +65,8 @@ func TestImport(t *testing.T) {
 		"report":              {report(), LayoutReport, snp},
 		"extended report":     {append(report(), "table"...), LayoutReport, extended},
 		"quote":               {quote(), LayoutQuote, tdx},
+		"nitro":               {[]byte("\x84\x44\xa1\x01\x38\x22rest"), LayoutNitro, Evidence{Kind: Nitro, Report: []byte("\x84\x44\xa1\x01\x38\x22rest")}},
+		"nitro, tagged":       {[]byte("\xd2\x84\x44\xa1\x01\x38\x22rest"), LayoutNitro, Evidence{Kind: Nitro, Report: []byte("\xd2\x84\x44\xa1\x01\x38\x22rest")}},
 		"padded quote":        {append(quote(), make([]byte, 2000)...), LayoutQuote, Evidence{Kind: TDX, Report: append(quote(), make([]byte, 2000)...)}},
 		"azure, bare":         {[]byte(azureJSON(AzureSNP)), LayoutAzureJSON, azure(AzureSNP)},
 		"azure, version 2":    {[]byte(strings.Replace(azureJSON(AzureSNP), `"version":1`, `"version":2`, 1)), LayoutAzureJSON, azure(AzureSNP)},

@@ -81,7 +81,7 @@ func TestPartsOfAKind(t *testing.T) {
 	want := map[Kind]string{ // parts that must be there; parts that may
 		SNP: "report;leaf,table,crl", TDX: "report;collateral",
 		AzureSNP: "hcl,quote,signature;leaf,table,crl", AzureTDX: "report,hcl,quote,signature;collateral",
-		VTPM: "quote,signature;ak certificates",
+		VTPM: "quote,signature;ak certificates", Nitro: "report;",
 	}
 	for kind := range whole() {
 		must, may, _ := strings.Cut(want[kind], ";")
@@ -114,6 +114,15 @@ func TestCheckRefuses(t *testing.T) {
 		if err := e.Check(); !errors.Is(err, refusal.ErrNotVerified) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestNitroIsImportedOnly: no environment of Kettle's speaks by a document of AWS.
+func TestNitroIsImportedOnly(t *testing.T) {
+	t.Parallel()
+	c := &Collection{Evidence: Evidence{Kind: Nitro, Report: []byte("document")}, Binding: []byte("{}"), PublicKey: []byte("spki"), EventLog: []byte("log\n")}
+	if line, err := c.Line(); !errors.Is(err, refusal.ErrMalformed) || line != nil {
+		t.Errorf("%s, %v", line, err)
 	}
 }
 

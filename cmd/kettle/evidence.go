@@ -59,6 +59,7 @@ floor, does an event log match it, and does it quote what you say it quotes. The
 
   an SEV-SNP report, with its VCEK or VLEK in --certificate (DER or PEM) or in the table behind it
   a TDX quote, version 4 or 5, with Intel's documents in --collateral
+  an AWS Nitro attestation document, of an enclave or an instance; its certificate lives three hours, so name --at
   the az-snp or az-tdx document of Kettle and trustee: a paravisor's report and the quote of its TPM
   a configfs-tsm report: a folder with provider, outblob and auxblob, or the three in one JSON object
   a CMW collection, a line of Kettle's own evidence, or a bundle file, in which each line of evidence is judged
@@ -166,7 +167,7 @@ func (f evidenceFlags) demand() (*demand, error) {
 
 // fits refuses report data that no quote of this kind could carry. Only a TPM takes less than 64 bytes.
 func (d *demand) fits(pieces []piece) error {
-	hardware := slices.ContainsFunc(pieces, func(p piece) bool { return len(p.TPMQuote) == 0 })
+	hardware := slices.ContainsFunc(pieces, func(p piece) bool { return len(p.TPMQuote) == 0 && p.Kind != evidence.Nitro })
 	if n := len(d.reportData); d.reportData != nil && (n == 0 || hardware && n != len([64]byte{})) {
 		return cli.Usagef("--report-data: want 128 hexadecimal digits, got %d", 2*n)
 	}

@@ -70,6 +70,9 @@ func (j judged) json(d *demand) evidenceJSON {
 		data := td.ReportData()
 		out.Product, out.ReportData = "TDX", hex.EncodeToString(data[:])
 	}
+	if q.Document() != nil {
+		out.Product = "Nitro"
+	}
 	if extra, ok := q.ExtraData(); ok {
 		out.ExtraData = hex.EncodeToString(extra)
 	}

@@ -165,6 +165,15 @@ func identitiesOf(q *appraise.Quote) map[string]string {
 	if td := q.TD(); td != nil {
 		identifyTD(td, out, add)
 	}
+	if d := q.Document(); d != nil {
+		root := d.Root().Fingerprint()
+		from, to := d.Validity()
+		add("root", root[:])
+		add("nonce", d.Nonce())
+		add("publicKey", d.PublicKey())
+		out["moduleId"], out["documentTime"] = atMost(d.ModuleID(), maxName), d.Timestamp().UTC().Format(time.RFC3339)
+		out["endorsementFrom"], out["endorsementExpires"] = from.UTC().Format(time.RFC3339), to.UTC().Format(time.RFC3339)
+	}
 	if t := q.TPM(); t != nil {
 		key := t.AK().Fingerprint()
 		add("attestationKey", key[:])

@@ -87,7 +87,7 @@ func (v vector) arguments(t *testing.T, dir string) []string {
 	args := []string{"evidence", "verify"}
 	for role, name := range v.Files {
 		flag, path := map[string]string{
-			"report": "", "quote": "", "evidence": "", "certificate": "--certificate", "collateral": "--collateral",
+			"report": "", "quote": "", "evidence": "", "document": "", "certificate": "--certificate", "collateral": "--collateral",
 			"eventLog": "--event-log", "payload": "--payload",
 		}, filepath.Join(dir, name)
 		switch f, known := flag[role]; {

@@ -19,6 +19,7 @@ func Order() []string {
 		"attest/snp",
 		"attest/tdx",
 		"attest/vtpm",
+		"attest/nitro",
 		"attest/collect",
 		"attest/statement",
 		"attest/token",
@@ -79,6 +80,11 @@ func SingleImporters() []Importers {
 			Folders: []string{"attest/collect"},
 			Tests:   []string{"."},
 			Reason:  "it panics on hostile quotes and skips the platform's TCB status; only its structures of the kernel's interface are used",
+		},
+		{
+			Library: "github.com/fxamacker/cbor",
+			Folders: []string{"attest/nitro"},
+			Reason:  "its defaults take indefinite lengths, tags and the last of repeated keys; attest/nitro is the one place that sets them all",
 		},
 		{
 			Library: "github.com/google/go-eventlog",
@@ -220,6 +226,7 @@ func BarredLinks() []Barred {
 			},
 			Links: []string{
 				"./attest/attesttest", "./attest/snp/snptest", "./attest/tdx/tdxtest", "./attest/vtpm/vtpmtest",
+				"./attest/nitro/nitrotest",
 				"./attest/collect/tpm/tpmtest", "./image/measure/measuretest", "./internal/mutant",
 			},
 			Reason: "doubles are for tests",
