@@ -484,11 +484,11 @@ func TestInstance(t *testing.T) {
 		} {
 			for _, value := range []string{"", hex(1), strings.ToUpper(hex(32)), "x" + hex(32)[1:]} {
 				changed := i
-				if f := field(&changed); *f == value {
+				f := field(&changed)
+				if *f == value {
 					continue
-				} else {
-					*f = value
 				}
+				*f = value
 				if err := changed.validate(); !errors.Is(err, refusal.ErrMalformed) {
 					t.Errorf("%s with %s %q: %v", platform, name, value, err)
 				}

@@ -54,7 +54,7 @@ func sound(t *testing.T, l *tcg.Log, err error, a tcg.Algorithm) map[int][]byte 
 }
 
 // nearlyLocality is what the library takes for a StartupLocality although the NUL that ends its name is another byte.
-var nearlyLocality = regexp.MustCompile("StartupLocality[^\\x00]")
+var nearlyLocality = regexp.MustCompile(`StartupLocality[^\x00]`)
 
 // agree demands that the library comes to the same registers.
 func agree(t *testing.T, b []byte, values map[int][]byte, offset int, a tcg.Algorithm, padded bool) {
