@@ -34,7 +34,7 @@ Where more than one machine lives, say which, or --all.`,
 		Example: `  kettle-dispatch drain --state /var/lib/kettle --wait
   kettle-dispatch drain --state /var/lib/kettle --environment 0123456789abcdef`,
 		Args: cobra.NoArgs,
-		RunE: a.does(func(cmd *cobra.Command, _ []string) error { return a.drain(cmd.Context(), f) }),
+		RunE: a.Does(func(cmd *cobra.Command, _ []string) error { return a.drain(cmd.Context(), f) }),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.state, "state", "", "the launchers' folder (required)")

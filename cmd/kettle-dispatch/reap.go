@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/cmd/internal/commands"
 	"github.com/kettle/attest/dispatch"
 )
 
@@ -51,7 +52,7 @@ Running it again does no harm: run it at each start of the host.`,
 		Example: `  kettle-dispatch reap --settings settings --credential token --state /var/lib/kettle
   kettle-dispatch reap … --patience 1h --json`,
 		Args: cobra.NoArgs,
-		RunE: a.does(func(cmd *cobra.Command, _ []string) error { return a.reap(cmd.Context(), &f) }),
+		RunE: a.Does(func(cmd *cobra.Command, _ []string) error { return a.reap(cmd.Context(), &f) }),
 	}
 	f.add(cmd)
 	flags := cmd.Flags()
@@ -104,7 +105,7 @@ func (a *app) showReaping(r dispatch.Recovery, asJSON bool) error {
 		for _, l := range r.Left {
 			out.Left = append(out.Left, leftJSON{Environment: l.Environment, Error: cli.CleanLines(l.Err.Error())})
 		}
-		return writeJSON(a.io.Out, out)
+		return commands.WriteJSON(a.io.Out, out)
 	}
 	for _, record := range r.Reaped {
 		fmt.Fprintf(a.io.Out, "%s  reaped: %d removed\n", record.Environment, record.Removed)

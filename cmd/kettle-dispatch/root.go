@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/cmd/internal/commands"
 	"github.com/kettle/attest/dispatch"
 	"github.com/kettle/attest/image/launch"
 )
@@ -25,10 +25,10 @@ type machine interface {
 
 // app is what the commands share.
 type app struct {
-	io      *cli.IO
-	launch  func(context.Context, launch.Config) (machine, error)
-	limits  dispatch.Limits
-	started bool // a command's own code runs: from here on an error is no longer one of usage
+	commands.Tree
+	io     *cli.IO
+	launch func(context.Context, launch.Config) (machine, error)
+	limits dispatch.Limits
 }
 
 // run executes one command line.
@@ -59,27 +59,9 @@ Exit codes:
   kettle-dispatch status --state /var/lib/kettle
   kettle-dispatch drain --state /var/lib/kettle --wait
   kettle-dispatch reap --settings settings --credential token --state /var/lib/kettle`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
 	}
-	root.SetArgs(args)
-	root.SetIn(a.io.In)
-	root.SetOut(a.io.Out)
-	root.SetErr(a.io.Err)
 	root.AddCommand(a.runCommand(), a.statusCommand(), a.drainCommand(), a.reapCommand(), a.simulatorCommand()) //nolint:contextcheck // cobra hands the context of ExecuteContext to each command.
-	err := root.ExecuteContext(ctx)
-	if err != nil && !a.started {
-		return &cli.UsageError{Err: err}
-	}
-	return err
-}
-
-// does marks that a command's own code runs.
-func (a *app) does(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		a.started = true
-		return f(cmd, args)
-	}
+	return a.Execute(ctx, root, a.io, args)
 }
 
 // required marks flags that cobra refuses to do without.
@@ -87,13 +69,6 @@ func required(cmd *cobra.Command, names ...string) {
 	for _, name := range names {
 		_ = cmd.MarkFlagRequired(name) // it exists: the line above it made it
 	}
-}
-
-// writeJSON prints one JSON object on a line.
-func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
 }
 
 // remote gives errors about GitHub their exit code.

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/cmd/internal/commands"
 	"github.com/kettle/attest/dispatch"
 )
 
@@ -61,7 +62,7 @@ log or output.`,
   # As a service
   kettle-dispatch run … --listen 127.0.0.1:9464 --log json --json`,
 		Args: cobra.NoArgs,
-		RunE: a.does(func(cmd *cobra.Command, _ []string) error { return a.runOne(cmd.Context(), &f) }),
+		RunE: a.Does(func(cmd *cobra.Command, _ []string) error { return a.runOne(cmd.Context(), &f) }),
 	}
 	f.add(cmd)
 	flags := cmd.Flags()
@@ -213,7 +214,7 @@ func (a *app) watch(ctx context.Context, s *dispatch.Session) {
 func (a *app) conclude(f *runFlags, w watched, r *dispatch.Record) error {
 	var err error
 	if f.json {
-		err = writeJSON(a.io.Out, r)
+		err = commands.WriteJSON(a.io.Out, r)
 	} else {
 		removed := "none left"
 		if r.Removed > 0 {

@@ -24,7 +24,7 @@ the folder goes to kettle-dispatch run --simulator. Whoever has the key can forg
 things out. An existing folder is never overwritten.`,
 		Example: `  kettle-dispatch simulator sim && cp sim/roots.pem settings/simulator.pem`,
 		Args:    cobra.ExactArgs(1),
-		RunE: a.does(func(_ *cobra.Command, args []string) error {
+		RunE: a.Does(func(_ *cobra.Command, args []string) error {
 			authority, err := sim.NewAuthority(time.Now())
 			if err != nil {
 				return fmt.Errorf("making the simulator's root: %w", err)

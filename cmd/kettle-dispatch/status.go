@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/cmd/internal/commands"
 	"github.com/kettle/attest/dispatch"
 )
 
@@ -42,7 +43,7 @@ it and a runner may be registered still: run kettle-dispatch reap.`,
 		Example: `  kettle-dispatch status --state /var/lib/kettle
   kettle-dispatch status --state /var/lib/kettle --json | jq -r '.environments[] | select(.step == "left") | .environment'`,
 		Args: cobra.NoArgs,
-		RunE: a.does(func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), f) }),
+		RunE: a.Does(func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), f) }),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.state, "state", "", "the launchers' folder (required)")
@@ -81,7 +82,7 @@ func (a *app) status(ctx context.Context, f statusFlags) error {
 // show prints environments for a person or a script.
 func (a *app) show(all []dispatch.Status, asJSON bool) error {
 	if asJSON {
-		return writeJSON(a.io.Out, fleetJSON{Schema: fleetSchema, Environments: all})
+		return commands.WriteJSON(a.io.Out, fleetJSON{Schema: fleetSchema, Environments: all})
 	}
 	if len(all) == 0 {
 		_, err := fmt.Fprintln(a.io.Out, "no machines")

@@ -23,6 +23,7 @@ import (
 	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/cmd/internal/commands"
 )
 
 // evidenceFlags are the flags as written.
@@ -74,7 +75,7 @@ is for.`,
   kettle evidence verify /sys/kernel/config/tsm/report/mine --certificate vcek.der
   kettle evidence verify widget.tar.gz.intoto.jsonl --root sim/roots.pem`,
 		Args: cobra.ExactArgs(1),
-		RunE: a.does(func(cmd *cobra.Command, args []string) error { return a.evidenceVerify(cmd.Context(), f, args[0]) }),
+		RunE: a.Does(func(cmd *cobra.Command, args []string) error { return a.evidenceVerify(cmd.Context(), f, args[0]) }),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.certificate, "certificate", "", "VCEK or VLEK certificate of an SEV-SNP report (DER or PEM)")
@@ -107,7 +108,7 @@ func (a *app) evidenceVerify(ctx context.Context, f evidenceFlags, path string) 
 	}
 	if err != nil {
 		if f.json {
-			return errors.Join(writeJSON(a.io.Out, evidenceFailure(f, err)), err)
+			return errors.Join(commands.WriteJSON(a.io.Out, evidenceFailure(f, err)), err)
 		}
 		return err
 	}

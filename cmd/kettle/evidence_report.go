@@ -12,6 +12,7 @@ import (
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/cmd/internal/commands"
 )
 
 // evidenceJSON is the output for one piece of evidence. What the quote says stands in it only when it is genuine.
@@ -102,7 +103,7 @@ func (a *app) showEvidence(f evidenceFlags, d *demand, j judged) error {
 	out := j.json(d)
 	if f.json {
 		a.io.Report("kettle", j.err)
-		return writeJSON(a.io.Out, out)
+		return commands.WriteJSON(a.io.Out, out)
 	}
 	var b strings.Builder
 	name := string(j.piece.Kind) + " evidence"

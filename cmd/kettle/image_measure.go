@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/cmd/internal/commands"
 	"github.com/kettle/attest/image/measure"
 )
 
@@ -83,7 +84,7 @@ With --manifest the parts are the files beside it, which have to be the ones tha
   kettle image measure --platform tdx --ovmf OVMF.inteltdx.fd --manifest image.json
   kettle image measure --platform tpm --uki uki.efi`,
 		Args: cobra.NoArgs,
-		RunE: a.does(func(cmd *cobra.Command, _ []string) error {
+		RunE: a.Does(func(cmd *cobra.Command, _ []string) error {
 			f.set = cmd.Flags().Changed
 			return a.imageMeasure(cmd.Context(), f)
 		}),
@@ -141,7 +142,7 @@ func (a *app) imageMeasure(ctx context.Context, f measureFlags) error {
 		return err
 	}
 	if f.json {
-		return writeJSON(a.io.Out, measureJSON{measureSchema, f.platform, values})
+		return commands.WriteJSON(a.io.Out, measureJSON{measureSchema, f.platform, values})
 	}
 	w := tabwriter.NewWriter(a.io.Out, 0, 0, 2, ' ', 0)
 	for _, v := range values {

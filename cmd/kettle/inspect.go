@@ -15,6 +15,7 @@ import (
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/snp"
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/cmd/internal/commands"
 )
 
 // inspectJSON is the output of kettle inspect: what a file says. It claims nothing.
@@ -50,7 +51,7 @@ It verifies nothing and claims nothing: everything it prints is the file's own w
 		Example: `  kettle inspect widget.tar.gz.intoto.jsonl
   kettle inspect widget.tar.gz.intoto.jsonl --json | jq '.lines[] | {line, kind, digest}'`,
 		Args: cobra.ExactArgs(1),
-		RunE: a.does(func(_ *cobra.Command, args []string) error { return a.inspect(args[0], asJSON) }),
+		RunE: a.Does(func(_ *cobra.Command, args []string) error { return a.inspect(args[0], asJSON) }),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
@@ -66,7 +67,7 @@ func (a *app) inspect(path string, asJSON bool) error {
 		out.Error = cli.CleanLines(err.Error())
 	}
 	if asJSON {
-		if werr := writeJSON(a.io.Out, out); werr != nil {
+		if werr := commands.WriteJSON(a.io.Out, out); werr != nil {
 			return werr
 		}
 		return err

@@ -3,10 +3,7 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"time"
 
 	"github.com/kettle/attest/attest"
@@ -88,14 +85,4 @@ func (o outcome) json(p *policy.Policy) verifyJSON {
 		j.Time, j.Notes = r.Time().Format(time.RFC3339), r.Notes()
 	}
 	return j
-}
-
-// writeJSON writes one value as one line.
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return fmt.Errorf("writing output: %w", err)
-	}
-	return nil
 }

@@ -9,12 +9,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/cmd/internal/commands"
 )
 
 // app is what the commands share.
 type app struct {
-	io      *cli.IO
-	started bool // a command's own code runs: from here on an error is no longer one of usage
+	commands.Tree
+	io *cli.IO
 }
 
 // run executes one command line.
@@ -41,27 +42,9 @@ Exit codes:
 		Example: `  kettle verify widget.tar.gz --policy policy.yaml --trusted-root github.json
   kettle inspect widget.tar.gz.intoto.jsonl
   kettle evidence verify report.bin --certificate vcek.der`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
 	}
-	root.SetArgs(args)
-	root.SetIn(streams.In)
-	root.SetOut(streams.Out)
-	root.SetErr(streams.Err)
 	root.AddCommand(a.verifyCommand(), a.inspectCommand(), a.evidenceCommand(), a.imageCommand()) //nolint:contextcheck // cobra hands the context of ExecuteContext to each command.
-	err := root.ExecuteContext(ctx)
-	if err != nil && !a.started {
-		return &cli.UsageError{Err: err}
-	}
-	return err
-}
-
-// does marks that a command's own code runs.
-func (a *app) does(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		a.started = true
-		return f(cmd, args)
-	}
+	return a.Execute(ctx, root, streams, args)
 }
 
 // parseTime reads a time in RFC 3339, or a date, which means its first moment in UTC. Nothing written means now.

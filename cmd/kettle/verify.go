@@ -16,6 +16,7 @@ import (
 	"github.com/kettle/attest/attest/policy"
 	"github.com/kettle/attest/attest/token"
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/cmd/internal/commands"
 )
 
 // The formats of the output.
@@ -84,7 +85,7 @@ All artifacts must pass. With --format json there is one JSON object a line and 
 
   # For a script.
   kettle verify dist/* --policy policy.yaml --trusted-root github.json --format json | jq -r .verdict`,
-		RunE: a.does(func(cmd *cobra.Command, args []string) error { return a.verify(cmd.Context(), f, args) }),
+		RunE: a.Does(func(cmd *cobra.Command, args []string) error { return a.verify(cmd.Context(), f, args) }),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.digest, "digest", "", "verify this digest (sha256:HEX) in place of a file; needs --bundle")
@@ -108,7 +109,7 @@ func (a *app) verify(ctx context.Context, f verifyFlags, args []string) error {
 	v, err := newVerifier(f, args)
 	if err != nil {
 		if f.format == formatJSON {
-			return errors.Join(writeJSON(a.io.Out, verifyJSON{Schema: verifySchema, Verdict: verdictError, Error: cli.CleanLines(err.Error())}), err)
+			return errors.Join(commands.WriteJSON(a.io.Out, verifyJSON{Schema: verifySchema, Verdict: verdictError, Error: cli.CleanLines(err.Error())}), err)
 		}
 		return err
 	}
@@ -190,7 +191,7 @@ func (a *app) verifyOne(ctx context.Context, v *verifier, target string) outcome
 func (a *app) show(v *verifier, o outcome) error {
 	if v.flags.format == formatJSON {
 		a.io.Report("kettle: "+cli.Clean(o.artifact.Name), o.err)
-		return writeJSON(a.io.Out, o.json(v.policy))
+		return commands.WriteJSON(a.io.Out, o.json(v.policy))
 	}
 	return writeTree(a.io, o, v.flags.explain)
 }

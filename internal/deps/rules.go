@@ -54,6 +54,7 @@ func Order() []string {
 		"internal/fakegithub",
 		"internal/stubrunner",
 		"cmd/internal/cli",
+		"cmd/internal/commands",
 		"cmd",
 		"image/build/imagebuilder",
 		"test",
