@@ -454,16 +454,18 @@ func (s strange) Register(ctx context.Context, name string) (Registration, error
 
 func TestAttackAnotherName(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := ports(w, w)
-	p.Registrar = strange{w}
-	a, err := New(w.agent(nil).config, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Run(t.Context()); err == nil || w.saw("start") > 0 || len(w.left()) > 0 {
-		t.Errorf("a runner of another name: %v, left %q", err, w.left())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		p := ports(w, w)
+		p.Registrar = strange{w}
+		a, err := New(w.agent(nil).config, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Run(t.Context()); err == nil || w.saw("start") > 0 || len(w.left()) > 0 {
+			t.Errorf("a runner of another name: %v, left %q", err, w.left())
+		}
+	})
 }
 
 // numberless registers a runner and does not say which.

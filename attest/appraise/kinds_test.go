@@ -68,6 +68,9 @@ func TestAttackSwappedPart(t *testing.T) {
 		"ak chain":   func(to, from *evidence.Evidence) { to.AKCertificates = from.AKCertificates },
 		"leaf":       func(to, from *evidence.Evidence) { to.Leaf = from.Leaf },
 		"quote, sig": func(to, from *evidence.Evidence) { to.TPMQuote, to.TPMSignature = from.TPMQuote, from.TPMSignature },
+		"whole TPM": func(to, from *evidence.Evidence) { // only the hardware's report tells
+			to.HCLReport, to.TPMQuote, to.TPMSignature = from.HCLReport, from.TPMQuote, from.TPMSignature
+		},
 	}
 	for kind, m := range own {
 		for name, swap := range parts {

@@ -49,9 +49,13 @@ func TestNotRevoked(t *testing.T) {
 	}
 }
 
+// deltaCRL makes a list one of changes since another.
+func deltaCRL() pkix.Extension {
+	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}
+}
+
 func TestNotRevokedRefuses(t *testing.T) {
 	t.Parallel()
-	delta := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}
 	part := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 3, 0x82, 1, 0xff}}
 	tests := map[string]struct {
 		list func(t *testing.T, b *snptest.Machine) []byte
@@ -68,7 +72,7 @@ func TestNotRevokedRefuses(t *testing.T) {
 		"cut short":       {func(t *testing.T, b *snptest.Machine) []byte { c := b.CRL(t); return c[:len(c)-1] }, snptest.Time(), refusal.Malformed},
 		"too long":        {func(*testing.T, *snptest.Machine) []byte { return make([]byte, 5<<20) }, snptest.Time(), refusal.Malformed},
 		"a delta": {func(t *testing.T, b *snptest.Machine) []byte {
-			b.CRLExtra = []pkix.Extension{delta}
+			b.CRLExtra = []pkix.Extension{deltaCRL()}
 			return b.CRL(t)
 		}, snptest.Time(), refusal.Malformed},
 		"a part": {func(t *testing.T, b *snptest.Machine) []byte {

@@ -9,8 +9,29 @@ import (
 
 	"github.com/google/go-sev-guest/abi"
 
+	"github.com/kettle/attest/attest/floor"
 	"github.com/kettle/attest/attest/refusal"
 )
+
+// TestAttackExtractedKey takes a report of a Milan chip of AMD's with nothing else to say against it. It is made here,
+// since nobody but AMD's firmware can sign one: who extracts the chip's key can, for any values (arXiv 2605.12990).
+func TestAttackExtractedKey(t *testing.T) {
+	t.Parallel()
+	table, err := Builtin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Report{verified: true, root: Root{line: Milan, amd: true}, csp: "CN=provider.test"}
+	r.version, r.cpu, r.platformInfo = cpuidVersion, CPU{Family: 0x19, Model: 1, Stepping: 1}, 1<<5
+	row, _ := table.Row(r.cpu)
+	r.reportedTCB, r.committedTCB, r.launchTCB = row.Strict, row.Strict, row.Strict
+	if err := r.Judge(floor.Strict, Terms{Trust: Trust{Providers: []string{r.csp}}}); err != nil {
+		t.Fatalf("from a host that is trusted not to: %v", err)
+	}
+	if err := r.Meets(floor.Strict); err == nil {
+		t.Error("good enough for strict")
+	}
+}
 
 // TestAMDChainsVerify makes up for AMDRoots, which trusts the embedded bytes.
 func TestAMDChainsVerify(t *testing.T) {

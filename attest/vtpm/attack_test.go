@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/vtpm"
 	"github.com/kettle/attest/attest/vtpm/vtpmtest"
@@ -123,4 +125,57 @@ func TestAttackPolicyOfNothing(t *testing.T) {
 	}
 	wantFirst(t, q.Match(nil), refusal.Missing)
 	wantFirst(t, q.Match(map[int][sha256.Size]byte{}), refusal.Missing)
+}
+
+// TestAttackChangedRegister gives values other than those that the quote's digest was taken over.
+func TestAttackChangedRegister(t *testing.T) {
+	t.Parallel()
+	w := theWorld(t)
+	e := quote(t, w.p256, goodQuote())
+	e.PCRs[3][0] ^= 1
+	_, err := vtpm.Verify(w.certified(t, w.p256), e.Attest, e.Signature, e.PCRs)
+	wantFirst(t, err, refusal.Binding)
+}
+
+// TestAttackForeignAuthority: evidence that brings the authority of its key along, root and all.
+func TestAttackForeignAuthority(t *testing.T) {
+	t.Parallel()
+	w := theWorld(t)
+	foreign, err := vtpmtest.NewAuthority(issued, expires)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := foreign.AK(w.otherRSA.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = vtpm.CertifiedAK(append(chain, foreign.Root().Raw), w.roots(), now)
+	wantFirst(t, err, refusal.Chain)
+}
+
+// TestAttackForeignEndorsementKey: the certificate of a genuine TPM beside a key that somebody made, who could then
+// answer the challenge.
+func TestAttackForeignEndorsementKey(t *testing.T) {
+	t.Parallel()
+	w := theWorld(t)
+	_, err := certifiedEK(t, w, w.rsa, withKey(t, tpm2.RSAEKTemplate, w.otherRSA))
+	wantFirst(t, err, refusal.EndorsementsMismatch)
+}
+
+// TestAttackGuessedSecret answers a challenge without the TPM.
+func TestAttackGuessedSecret(t *testing.T) {
+	t.Parallel()
+	w := theWorld(t)
+	ek, err := certifiedEK(t, w, w.otherRSA, withKey(t, tpm2.RSAEKTemplate, w.otherRSA))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := vtpm.Activate(ek, withKey(t, rsaAKTemplate(), w.rsa), randomness())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, guess := range [][]byte{nil, {}, make([]byte, vtpm.SecretSize), make([]byte, 1)} {
+		_, err := a.Complete(guess)
+		wantFirst(t, err, refusal.Chain)
+	}
 }

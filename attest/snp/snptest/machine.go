@@ -12,7 +12,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
+	"fmt"
 	"math/big"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -29,9 +32,17 @@ type keyring struct {
 	leaf     *ecdsa.PrivateKey
 }
 
+// KeysEnv names a folder with the keys that [SaveKeys] wrote. Test programs that are started by the dozen share them.
+const KeysEnv = "KETTLE_TEST_SNP_KEYS"
+
 // keys are shared by all machines of a process: to make them takes most of a second.
 var keys = sync.OnceValue(func() keyring {
 	var k keyring
+	if dir := os.Getenv(KeysEnv); dir != "" {
+		k.ark, k.ask = must(loadRSA(dir, "ark")), must(loadRSA(dir, "ask"))
+		k.leaf = ECDSAKey(elliptic.P384())
+		return k
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { k.ark = RSAKey(3072) })
 	wg.Go(func() { k.ask = RSAKey(3072) })
@@ -39,6 +50,25 @@ var keys = sync.OnceValue(func() keyring {
 	wg.Wait()
 	return k
 })
+
+// SaveKeys writes the keys that are slow to make into a folder, for [KeysEnv].
+func SaveKeys(dir string) error {
+	k := keys()
+	for name, key := range map[string]*rsa.PrivateKey{"ark": k.ark, "ask": k.ask} {
+		if err := os.WriteFile(filepath.Join(dir, name), x509.MarshalPKCS1PrivateKey(key), 0o600); err != nil {
+			return fmt.Errorf("saving the test's keys: %w", err)
+		}
+	}
+	return nil
+}
+
+func loadRSA(dir, name string) (*rsa.PrivateKey, error) {
+	der, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // a file of the test's own.
+	if err != nil {
+		return nil, fmt.Errorf("reading the test's keys: %w", err)
+	}
+	return x509.ParsePKCS1PrivateKey(der) //nolint:wrapcheck // it ends in a panic.
+}
 
 // RSAKey makes a key of the given size.
 func RSAKey(bits int) *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, bits)) }
@@ -48,7 +78,7 @@ func ECDSAKey(c elliptic.Curve) *ecdsa.PrivateKey { return must(ecdsa.GenerateKe
 
 func must[K any](k K, err error) K {
 	if err != nil {
-		panic(err) // only without random numbers
+		panic(err) // only without random numbers, or by a wrong [KeysEnv]
 	}
 	return k
 }
