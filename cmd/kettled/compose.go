@@ -20,6 +20,7 @@ import (
 	"github.com/kettle/attest/attest/collect"
 	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/image"
+	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/boot"
 	"github.com/kettle/attest/runner/channel"
@@ -126,6 +127,7 @@ func (e *environment) connect(ctx context.Context, m *measured, credential githu
 	e.github, err = github.New(github.Config{
 		URL: c.GitHub.URL, APIURL: c.GitHub.APIURL, Scope: github.Scope(c.GitHub.Scope), Target: c.GitHub.Target,
 		RunnerGroup: c.GitHub.RunnerGroup, Labels: c.GitHub.Labels, Hosts: pinned.Hosts(c.GitHub.Hosts), Credential: credential, Roots: m.githubCA,
+		Minted: func(token secret.String) { e.logs.hide(token) },
 	})
 	if err != nil {
 		return err

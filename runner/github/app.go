@@ -19,6 +19,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 
+	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner"
 )
 
@@ -40,7 +41,8 @@ type installation struct {
 	key   *rsa.PrivateKey
 	url   string
 	clock clock
-	turn  chan struct{} // holds one value: whoever has it owns what follows
+	told  func(secret.String) // of each token, never nil
+	turn  chan struct{}       // holds one value: whoever has it owns what follows
 	token string
 	ends  time.Time     // by this machine's clock
 	skew  time.Duration // GitHub's clock less this machine's, as far as it is known
@@ -52,8 +54,12 @@ func newInstallation(next http.RoundTripper, c Config, clock clock) (*installati
 	if err != nil {
 		return nil, err
 	}
+	told := c.Minted
+	if told == nil {
+		told = func(secret.String) {}
+	}
 	i := &installation{
-		next: next, app: app, key: key, clock: clock, turn: make(chan struct{}, 1),
+		next: next, told: told, app: app, key: key, clock: clock, turn: make(chan struct{}, 1),
 		url: strings.TrimSuffix(c.APIURL, "/") + "/app/installations/" + strconv.FormatInt(app.InstallationID, 10) + "/access_tokens",
 	}
 	i.turn <- struct{}{}
@@ -213,6 +219,7 @@ func (i *installation) fetch(ctx context.Context) error {
 	}
 	life := min(answer.Expires.Sub(serverTime(resp, at)), maxLife)
 	i.token, i.ends = answer.Token, i.clock.now().Add(life-renewBefore)
+	i.told(secret.New(answer.Token))
 	return nil
 }
 

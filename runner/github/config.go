@@ -29,6 +29,7 @@ import (
 
 	gogithub "github.com/google/go-github/v60/github"
 
+	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/job"
 	"github.com/kettle/attest/runner/job/pinned"
@@ -63,6 +64,7 @@ type Config struct {
 	Credential  Credential
 	Roots       *x509.CertPool                                                    // nil means the system's
 	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil means a plain dialler
+	Minted      func(token secret.String)                                         // told of each token that GitHub makes for an App; nil tells nobody
 }
 
 // accountName is an organisation's or an enterprise's name in URLs.

@@ -44,6 +44,7 @@ func pkcs8(t testing.TB, key any) []byte {
 
 // appServer is GitHub with an App: it verifies JWTs by its own clock and knows which tokens are good.
 type appServer struct {
+	told    []string // tokens that the client told of
 	t       *testing.T
 	now     func() time.Time
 	life    time.Duration
@@ -97,6 +98,7 @@ func (a *appServer) client(t *testing.T) (*Client, *patience) {
 	a.t, a.life, a.revoked = t, time.Hour, map[string]bool{}
 	srv := fake{"POST /api/v3/app/installations/5/access_tokens": a.token, "GET " + repoPath: a.repository}.serve(t)
 	return patientClient(t, srv, func(c *Config) {
+		c.Minted = func(token secret.String) { a.told = append(a.told, token.Reveal()) }
 		c.Credential = Credential{App: &App{ID: 3, InstallationID: 5, PrivateKey: pemOf(t, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(runnerKey()))}}
 	})
 }
@@ -182,8 +184,8 @@ func TestAppTokenShort(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if a.issued != 2 {
-		t.Errorf("%d tokens", a.issued)
+	if a.issued != 2 || !slices.Equal(a.told, []string{"inst1", "inst2"}) {
+		t.Errorf("%d tokens, told of %q", a.issued, a.told)
 	}
 }
 
