@@ -247,14 +247,36 @@ func TestAttackOtherMachine(t *testing.T) {
 	}
 }
 
-// changing quotes on its second machine after so many quotes. Only the first is told of events.
+// TestAttackOtherTPM quotes a chain's parts on two TPMs whose registers took in the same.
+func TestAttackOtherTPM(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"vtpm", "az-tdx"} {
+		k := kindsOfMachines(t)[name]
+		req := platformPolicy(t, k.platform, k.measurement)
+		req.Roots = k.roots
+		two := &changing{machines: []attesttest.Machine{k.machine(), k.machine()}, after: 1, told: true}
+		r, err := judgeLines(t, req, attesttest.Whole(t, onPlatform(k.platform, attesttest.Options{Machine: two})))
+		if !errors.Is(err, refusal.ErrBinding) || r != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// changing quotes on its second machine after so many quotes. The second is told of events only where that is said.
 type changing struct {
 	machines []attesttest.Machine
 	after    int
 	quotes   int
+	told     bool
 }
 
-func (c *changing) Extend(d binding.Digest)      { c.machines[0].Extend(d) }
+func (c *changing) Extend(d binding.Digest) {
+	c.machines[0].Extend(d)
+	if c.told {
+		c.machines[1].Extend(d)
+	}
+}
+
 func (c *changing) Instance() statement.Instance { return c.machines[0].Instance() }
 func (c *changing) Quote(t testing.TB, payload, context []byte) evidence.Evidence {
 	t.Helper()
