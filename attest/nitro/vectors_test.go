@@ -13,6 +13,7 @@ import (
 	"github.com/kettle/attest/attest/floor"
 	"github.com/kettle/attest/attest/nitro"
 	"github.com/kettle/attest/attest/refusal"
+	shared "github.com/kettle/attest/internal/vectors"
 )
 
 // vector is one genuine document with the verdict that has to come out.
@@ -31,21 +32,15 @@ type vector struct {
 // vectors loads every vector of kind "nitro".
 func vectors(t testing.TB) []vector {
 	t.Helper()
-	dir := os.Getenv("KETTLE_VECTORS")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "vectors")
-	}
-	entries, err := os.ReadDir(filepath.Join(dir, "tee"))
+	dir := shared.TEE(t)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		if os.Getenv("KETTLE_REQUIRE_VECTORS") == "1" {
-			t.Fatalf("no vectors: %v", err)
-		}
-		return nil
+		t.Fatal(err)
 	}
 	var out []vector
 	for _, e := range entries {
 		var v vector
-		raw, err := os.ReadFile(filepath.Join(dir, "tee", e.Name(), "vector.json"))
+		raw, err := os.ReadFile(filepath.Join(dir, e.Name(), "vector.json"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +50,7 @@ func vectors(t testing.TB) []vector {
 		if v.Kind != "nitro" {
 			continue
 		}
-		if v.document, err = os.ReadFile(filepath.Join(dir, "tee", e.Name(), v.Files["document"])); err != nil {
+		if v.document, err = os.ReadFile(filepath.Join(dir, e.Name(), v.Files["document"])); err != nil {
 			t.Fatal(err)
 		}
 		out = append(out, v)

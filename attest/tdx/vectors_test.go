@@ -17,6 +17,7 @@ import (
 	"github.com/kettle/attest/attest/floor"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/tdx"
+	"github.com/kettle/attest/internal/vectors"
 )
 
 // vector is one genuine or derived quote with the verdict that has to come out.
@@ -34,32 +35,10 @@ type vector struct {
 	guest             tdx.Guest
 }
 
-func vectorsDir(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("KETTLE_VECTORS")
-	if dir == "" {
-		root, err := os.Getwd()
-		for err == nil {
-			if _, statErr := os.Stat(filepath.Join(root, "go.mod")); statErr == nil || root == filepath.Dir(root) {
-				break
-			}
-			root = filepath.Dir(root)
-		}
-		dir = filepath.Join(root, "..", "shared", "vectors")
-	}
-	if _, err := os.Stat(filepath.Join(dir, "tee")); err != nil {
-		if os.Getenv("KETTLE_REQUIRE_VECTORS") == "1" {
-			t.Fatalf("no vectors: %v", err)
-		}
-		t.Skipf("no vectors, set KETTLE_VECTORS: %v", err)
-	}
-	return filepath.Join(dir, "tee")
-}
-
 // tdxVectors loads every vector that holds a TDX quote, the ones inside Azure's container included.
 func tdxVectors(t testing.TB) []vector {
 	t.Helper()
-	dir := vectorsDir(t)
+	dir := vectors.TEE(t)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/kettle/attest/attest/floor"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/vtpm"
+	"github.com/kettle/attest/internal/vectors"
 )
 
 // azure is the evidence of a real machine on Azure, and the report data of its hardware's report.
@@ -26,31 +27,9 @@ type azure struct {
 	facts                  map[string]string
 }
 
-func vectorsDir(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("KETTLE_VECTORS")
-	if dir == "" {
-		root, err := os.Getwd()
-		for err == nil {
-			if _, statErr := os.Stat(filepath.Join(root, "go.mod")); statErr == nil || root == filepath.Dir(root) {
-				break
-			}
-			root = filepath.Dir(root)
-		}
-		dir = filepath.Join(root, "..", "shared", "vectors")
-	}
-	if _, err := os.Stat(filepath.Join(dir, "tee")); err != nil {
-		if os.Getenv("KETTLE_REQUIRE_VECTORS") == "1" {
-			t.Fatalf("no vectors: %v", err)
-		}
-		t.Skipf("no vectors, set KETTLE_VECTORS: %v", err)
-	}
-	return filepath.Join(dir, "tee")
-}
-
 func azureVectors(t testing.TB) []azure {
 	t.Helper()
-	dir := vectorsDir(t)
+	dir := vectors.TEE(t)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)

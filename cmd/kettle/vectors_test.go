@@ -12,32 +12,8 @@ import (
 
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/internal/vectors"
 )
-
-// vectorsDir finds the folder of real quotes, which lies outside the repository.
-func vectorsDir(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("KETTLE_VECTORS")
-	if dir == "" {
-		root, err := filepath.Abs(".")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for ; filepath.Dir(root) != root; root = filepath.Dir(root) {
-			if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
-				break
-			}
-		}
-		dir = filepath.Join(root, "..", "shared", "vectors")
-	}
-	if _, err := os.Stat(filepath.Join(dir, "tee")); err != nil {
-		if os.Getenv("KETTLE_REQUIRE_VECTORS") == "1" {
-			t.Fatalf("the vectors are required: %v", err)
-		}
-		t.Skipf("no vectors of real quotes here (KETTLE_VECTORS): %v", err)
-	}
-	return filepath.Join(dir, "tee")
-}
 
 type vector struct {
 	Kind     string            `json:"kind"`
@@ -53,7 +29,7 @@ type vector struct {
 // TestVectors runs the command over real quotes of every kind: the verdicts are those of each vector.json.
 func TestVectors(t *testing.T) {
 	t.Parallel()
-	dir := vectorsDir(t)
+	dir := vectors.TEE(t)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -13,22 +13,6 @@ import (
 	"github.com/kettle/attest/image/measure/ovmf"
 )
 
-// vectorsDir is the folder of captured reports; KETTLE_REQUIRE_VECTORS=1 makes its absence a failure.
-func vectorsDir(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("KETTLE_VECTORS")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "vectors")
-	}
-	if _, err := os.Stat(filepath.Join(dir, "tee")); err != nil {
-		if os.Getenv("KETTLE_REQUIRE_VECTORS") == "1" {
-			t.Fatalf("no vectors: %v", err)
-		}
-		t.Skipf("no vectors, set KETTLE_VECTORS: %v", err)
-	}
-	return filepath.Join(dir, "tee")
-}
-
 // The firmware of Debian that scripts/fetch-ovmf puts into the cache.
 const (
 	fileAMDSEV   = "OVMF.amdsev.fd"

@@ -14,6 +14,7 @@ import (
 	"github.com/kettle/attest/image/measure"
 	"github.com/kettle/attest/image/measure/boot"
 	"github.com/kettle/attest/image/measure/ovmf"
+	"github.com/kettle/attest/internal/vectors"
 )
 
 func readJSON(t testing.TB, path string, v any) {
@@ -75,7 +76,7 @@ func milanLaunch(t testing.TB, dir string) measure.SNPLaunch {
 // TestRealMilanReport predicts the measurement that a real EPYC Milan signed.
 func TestRealMilanReport(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(vectorsDir(t), "snp-milan-measured-boot")
+	dir := filepath.Join(vectors.TEE(t), "snp-milan-measured-boot")
 	report, err := os.ReadFile(filepath.Join(dir, "report.bin"))
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +108,7 @@ func TestRealMilanReport(t *testing.T) {
 // event log has. The firmware itself was not published, so MRTD cannot be predicted.
 func TestRealTDXQuote(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(vectorsDir(t), "tdx15-direct-boot")
+	dir := filepath.Join(vectors.TEE(t), "tdx15-direct-boot")
 	quote, err := os.ReadFile(filepath.Join(dir, "quote.bin"))
 	if err != nil {
 		t.Fatal(err)

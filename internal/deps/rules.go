@@ -10,6 +10,7 @@ func Order() []string {
 		"internal/mutant",
 		"internal/secret",
 		"internal/strict",
+		"internal/vectors",
 		"attest/refusal",
 		"attest/floor",
 		"attest/binding",
@@ -177,7 +178,7 @@ func SingleImporters() []Importers {
 		},
 		{
 			Library: "testing",
-			Folders: []string{"attest/attesttest", "attest/snp/snptest", "attest/collect/tpm/tpmtest", "internal/mutant"},
+			Folders: []string{"attest/attesttest", "attest/snp/snptest", "attest/collect/tpm/tpmtest", "internal/mutant", "internal/vectors"},
 			Tests:   []string{"."},
 			Reason:  "production code does not import the test framework",
 		},
@@ -223,12 +224,12 @@ func BarredLinks() []Barred {
 		{
 			Folders: []string{"."},
 			Except: []string{
-				"attest/attesttest", "attest/snp/snptest", "attest/collect/tpm/tpmtest", "image/measure/measuretest", "internal/mutant",
+				"attest/attesttest", "attest/snp/snptest", "attest/collect/tpm/tpmtest", "image/measure/measuretest", "internal/mutant", "internal/vectors",
 			},
 			Links: []string{
 				"./attest/attesttest", "./attest/snp/snptest", "./attest/tdx/tdxtest", "./attest/vtpm/vtpmtest",
 				"./attest/nitro/nitrotest",
-				"./attest/collect/tpm/tpmtest", "./image/measure/measuretest", "./internal/mutant",
+				"./attest/collect/tpm/tpmtest", "./image/measure/measuretest", "./internal/mutant", "./internal/vectors",
 			},
 			Reason: "doubles are for tests",
 		},

@@ -26,6 +26,7 @@ import (
 	"github.com/kettle/attest/attest/snp/snptest"
 	"github.com/kettle/attest/attest/tdx"
 	"github.com/kettle/attest/attest/tdx/tdxtest"
+	"github.com/kettle/attest/internal/vectors"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -268,27 +269,10 @@ func TestReadPCKFails(t *testing.T) {
 	}
 }
 
-// vectors gives the captured evidence, or skips.
-func vectors(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("KETTLE_VECTORS")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "vectors")
-	}
-	dir = filepath.Join(dir, "tee")
-	if _, err := os.Stat(dir); err != nil {
-		if os.Getenv("KETTLE_REQUIRE_VECTORS") == "1" {
-			t.Fatalf("no captured evidence: %v", err)
-		}
-		t.Skipf("no captured evidence: %v", err)
-	}
-	return dir
-}
-
 // TestVectors asks real evidence whom to ask.
 func TestVectors(t *testing.T) {
 	t.Parallel()
-	dir := vectors(t)
+	dir := vectors.TEE(t)
 	reports, err := filepath.Glob(filepath.Join(dir, "snp-*", "report.bin"))
 	if err != nil || len(reports) == 0 {
 		t.Fatalf("%v", err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kettle/attest/attest/eventlog/tcg"
 	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/internal/vectors"
 )
 
 // sound demands of any log what the package promises of every log, and gives its registers.
@@ -142,7 +143,7 @@ func FuzzDstack(f *testing.F) {
 }
 
 func FuzzArea(f *testing.F) {
-	f.Add(readVector(f, vectorsDir(f), "tdx15-gcp-cos-ccel", "ccel_table.dat"))
+	f.Add(readVector(f, vectors.TEE(f), "tdx15-gcp-cos-ccel", "ccel_table.dat"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if _, err := tcg.ParseArea(b); err != nil {
 			refused(t, err, refusal.Malformed)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kettle/attest/attest/eventlog/tcg"
 	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/internal/vectors"
 )
 
 // machines are logs of real machines with a TPM, which come with the library. One has SHA-1 only.
@@ -177,7 +178,7 @@ func BenchmarkCCEL(b *testing.B) {
 			}
 		}
 	})
-	table := readVector(b, vectorsDir(b), "tdx15-gcp-cos-ccel", "ccel_table.dat")
+	table := readVector(b, vectors.TEE(b), "tdx15-gcp-cos-ccel", "ccel_table.dat")
 	var rtmrs []register.RTMR
 	for i := range 4 {
 		rtmrs = append(rtmrs, register.RTMR{Index: i, Digest: r.quoted[i]})

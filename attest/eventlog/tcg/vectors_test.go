@@ -12,29 +12,8 @@ import (
 
 	"github.com/kettle/attest/attest/eventlog/tcg"
 	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/internal/vectors"
 )
-
-func vectorsDir(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("KETTLE_VECTORS")
-	if dir == "" {
-		root, err := os.Getwd()
-		for err == nil {
-			if _, statErr := os.Stat(filepath.Join(root, "go.mod")); statErr == nil || root == filepath.Dir(root) {
-				break
-			}
-			root = filepath.Dir(root)
-		}
-		dir = filepath.Join(root, "..", "shared", "vectors")
-	}
-	if _, err := os.Stat(filepath.Join(dir, "tee")); err != nil {
-		if os.Getenv("KETTLE_REQUIRE_VECTORS") == "1" {
-			t.Fatalf("no vectors: %v", err)
-		}
-		t.Skipf("no vectors, set KETTLE_VECTORS: %v", err)
-	}
-	return filepath.Join(dir, "tee")
-}
 
 // genuine is a real quote with its log.
 type genuine struct {
@@ -48,7 +27,7 @@ type genuine struct {
 // realLogs loads every TDX vector that has a log.
 func realLogs(t testing.TB) []genuine {
 	t.Helper()
-	dir := vectorsDir(t)
+	dir := vectors.TEE(t)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +176,7 @@ func TestRealCCEL(t *testing.T) {
 
 func TestRealArea(t *testing.T) {
 	t.Parallel()
-	raw := readVector(t, vectorsDir(t), "tdx15-gcp-cos-ccel", "ccel_table.dat")
+	raw := readVector(t, vectors.TEE(t), "tdx15-gcp-cos-ccel", "ccel_table.dat")
 	area, err := tcg.ParseArea(raw)
 	if err != nil {
 		t.Fatal(err)
