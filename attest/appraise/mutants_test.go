@@ -28,6 +28,7 @@ func TestMutants(t *testing.T) {
 		{"a revocation is final, TDX", judge, "q.meetsBy(text, f, setting)\n\t\tif errors.Is(err, refusal.ErrRevoked) {", "q.meetsBy(text, f, setting)\n\t\tif false {",
 			"CollateralOutvoted$"},
 		{"a list is there", judge, "if !t.RevocationList {", "if true {", "RevocationOutvoted$"},
+		{"boot registers whether logged or not", "bootlog.go", "if i <= lastBootRTMR || slices", "if slices", "StrippedBootLog$"},
 		{"register is the replay", judge, "if want == got {", "if want == got || true {", "OtherEvents$"},
 	} {
 		t.Run(row.check, func(t *testing.T) {

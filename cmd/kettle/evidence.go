@@ -279,6 +279,9 @@ func readTriple(dir string) ([]evidence.Imported, error) {
 	var parts [3][]byte
 	for i, name := range [...]string{"provider", "outblob", "auxblob"} {
 		b, err := readBounded(filepath.Join(dir, name), 1<<20)
+		if name == "provider" && errors.Is(err, os.ErrNotExist) {
+			return nil, cli.Usagef("%s is a folder without a configfs-tsm report: provider, outblob and auxblob are its files; name those, or one file", dir)
+		}
 		if err != nil && (name != "auxblob" || !errors.Is(err, os.ErrNotExist)) {
 			return nil, err
 		}
