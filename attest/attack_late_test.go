@@ -225,7 +225,7 @@ type link struct {
 func (c *compromised) forge(t testing.TB, r lateRow, extend bool) (chain [][]byte, artifact []byte) {
 	t.Helper()
 	f := forgery{compromised: c, row: r, facts: c.facts[r.job], signer: c.key, spki: c.key.SPKI(), extend: extend,
-		policy: binding.Sum([]byte("policy")), configured: attesttest.Configuration()}
+		policy: binding.Sum([]byte("policy")), configured: c.machine.Configuration()}
 	switch r.key {
 	case "erased":
 		f.spki = c.machine.Key.SPKI()
@@ -294,6 +294,7 @@ func (f *forgery) keep(t testing.TB, purpose binding.Purpose, l link) {
 		s, err := statement.ParseBoot(payloadOf(t, l.line))
 		fatal(t, err)
 		f.configured = s.Conditions.Configuration
+		f.append(t, eventlog.Configuration, f.configured)
 		f.append(t, eventlog.EnvironmentKey, f.environment)
 		return
 	}
@@ -315,6 +316,7 @@ func (f *forgery) append(t testing.TB, typ eventlog.Type, digest binding.Digest)
 // boot claims that the environment key was made on the machine.
 func (f *forgery) boot(t testing.TB) link {
 	t.Helper()
+	f.append(t, eventlog.Configuration, f.configured)
 	f.append(t, eventlog.EnvironmentKey, f.environment)
 	s := statement.Boot{EnvironmentKey: f.environment, Conditions: statement.BootConditions{
 		Instance: f.instance, Configuration: f.configured, BootedOn: attesttest.Now(), Software: map[string]string{"kettled": "1.0.0"},
@@ -388,7 +390,7 @@ func (f *forgery) logOf(purpose binding.Purpose) []byte {
 		return f.log.Bytes()
 	}
 	all := f.machine.Log.Bytes()
-	for i, lines := 0, map[binding.Purpose]int{binding.Boot: 1, binding.Dispatch: 2}[purpose]; lines > 0; i++ {
+	for i, lines := 0, map[binding.Purpose]int{binding.Boot: 2, binding.Dispatch: 3}[purpose]; lines > 0; i++ {
 		if all[i] == '\n' {
 			if lines--; lines == 0 {
 				return all[:i+1]
@@ -407,7 +409,7 @@ func (f *forgery) respond(t testing.TB, dispatch binding.Digest, artifact []byte
 	fatal(t, err)
 	log, err := eventlog.Parse(f.logOf(binding.Response))
 	fatal(t, err)
-	sequence := len(log.Events()) - 1
+	sequence := len(log.Events()) - len(eventlog.Once()) + 1
 	quote = f.quote(t, payload, f.statement.SPKI(), binding.Context{
 		Purpose: binding.Response, BuildID: f.facts.BuildID(), StatementKey: f.statement.Digest(), Dispatch: dispatch,
 		Sequence: sequence, EventLogHead: log.Head(),

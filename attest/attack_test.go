@@ -307,8 +307,9 @@ func TestAttackEventLog(t *testing.T) {
 	same := func(d binding.Digest) binding.Digest { return d }
 	other := func(d binding.Digest) binding.Digest { d[0] ^= 1; return d }
 	run(t, map[string]attack{
-		"other environment key": {make: hooks(attesttest.Hooks{ResponseEvidence: rewrite(other, same)}), link: "event-log", want: refusal.ErrEventLogMismatch},
-		"other dispatch":        {make: hooks(attesttest.Hooks{ResponseEvidence: rewrite(same, other)}), link: "event-log", want: refusal.ErrEventLogMismatch},
+		"other configuration":   {make: hooks(attesttest.Hooks{ResponseEvidence: rewrite(other, same, same)}), link: "event-log", want: refusal.ErrEventLogMismatch},
+		"other environment key": {make: hooks(attesttest.Hooks{ResponseEvidence: rewrite(same, other, same)}), link: "event-log", want: refusal.ErrEventLogMismatch},
+		"other dispatch":        {make: hooks(attesttest.Hooks{ResponseEvidence: rewrite(same, same, other)}), link: "event-log", want: refusal.ErrEventLogMismatch},
 		"line twice": {make: hooks(attesttest.Hooks{ResponseEvidence: func(c *evidence.Collection) {
 			c.EventLog = append(c.EventLog, c.EventLog[bytes.IndexByte(c.EventLog, '\n')+1:]...)
 		}}), link: "event-log", want: refusal.ErrEventLogMismatch},
@@ -316,7 +317,8 @@ func TestAttackEventLog(t *testing.T) {
 			c.EventLog = c.EventLog[:len(c.EventLog)-1]
 		}}), link: "event-log", want: refusal.ErrMalformed},
 		"dispatch dropped": {make: hooks(attesttest.Hooks{ResponseEvidence: func(c *evidence.Collection) {
-			c.EventLog = c.EventLog[:bytes.IndexByte(c.EventLog, '\n')+1]
+			lines := bytes.SplitAfter(c.EventLog, []byte{'\n'})
+			c.EventLog = bytes.Join(lines[:2], nil)
 		}}), link: "event-log", want: refusal.ErrEventLogMismatch},
 		"head": {make: hooks(attesttest.Hooks{ResponseContext: func(c *binding.Context) { c.EventLogHead[0] ^= 1 }}), link: "event-log", want: refusal.ErrEventLogMismatch},
 		"second response as the first": {make: func(t *testing.T) attesttest.Lines {
@@ -356,7 +358,7 @@ func TestAttackEventLog(t *testing.T) {
 		"another machine's log": {make: func(t *testing.T) attesttest.Lines {
 			t.Helper()
 			other, log := attesttest.Processor(t, attesttest.LaunchDigest()), new(eventlog.Log)
-			for _, typ := range []eventlog.Type{eventlog.EnvironmentKey, eventlog.Dispatch} {
+			for _, typ := range eventlog.Once() {
 				fatal(t, log.Append(typ, binding.Digest{9}))
 				other.Extend(binding.Digest{9})
 			}
@@ -382,10 +384,9 @@ func TestAttackEventLog(t *testing.T) {
 			c.EventLog = l.Bytes()
 		}}), link: "dispatch", want: refusal.ErrEventLogMismatch},
 		"boot log says too much": {make: hooks(attesttest.Hooks{BootEvidence: func(c *evidence.Collection) {
-			var l eventlog.Log
-			old, err := eventlog.Parse(c.EventLog)
+			l, err := eventlog.Parse(c.EventLog)
 			if err == nil {
-				err = errors.Join(l.Append(eventlog.EnvironmentKey, old.Events()[0].Digest), l.Append(eventlog.Dispatch, binding.Digest{1}))
+				err = l.Append(eventlog.Dispatch, binding.Digest{1})
 			}
 			if err != nil {
 				panic(err)

@@ -48,13 +48,14 @@ type Artifact struct {
 	Digest binding.Digest // SHA-256 of the artifact's bytes
 }
 
-// Request is everything that a verification looks at. All of it but Trust and At is required.
+// Request is everything that a verification looks at. All of it but Trust, Sigstore and At is required.
 type Request struct {
 	Artifact Artifact
 	Files    []*bundle.File // searched as one; order and unknown lines mean nothing
 	Policy   *policy.Policy // sections environments and artifacts
 	Roots    appraise.Roots // see Roots
 	Trust    *token.Trust   // GitHub's keys; required as soon as the identity comes from a token
+	Sigstore *bundle.Trust  // the trusted root of whoever signs images; required unless the policy accepts any image
 	At       time.Time      // judge certificates and policy at this time; zero means now
 }
 

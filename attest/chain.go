@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/kettle/attest/attest/appraise"
 	"github.com/kettle/attest/attest/binding"
 	"github.com/kettle/attest/attest/eventlog"
 	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/policy"
+	"github.com/kettle/attest/attest/reference"
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/attest/token"
@@ -29,12 +31,14 @@ type chain struct {
 	evidence   *evidence.Collection // of the response
 	quote      *appraise.Quote
 	context    binding.Context
+	image      *reference.Image // nil where the policy accepts any
 	appraisal  *appraise.Appraisal
 	replayed   bool // the response's quote has a run-time register, and it is the replay of the log
 	dispatch   *statement.Dispatch
 	nonce      binding.Digest
 	boot       *statement.Boot
 	claims     *token.Claims
+	admission  *statement.EnvironmentVSA // nil where the policy does not ask for it
 }
 
 // found is what a step says of its link when it holds.
@@ -51,8 +55,8 @@ func (c *chain) verify() error {
 	}{
 		{linkArtifact, c.checkArtifact}, {linkProvenance, c.checkProvenance}, {linkSignature, c.checkSignature},
 		{linkResponse, c.checkResponse}, {linkQuote, c.checkQuote}, {linkBinding, c.checkBinding},
-		{linkMeasurement, c.checkMeasurement}, {linkEventLog, c.checkEventLog}, {linkDispatch, c.checkDispatch},
-		{linkBoot, c.checkBoot}, {linkToken, c.checkToken}, {linkIdentity, c.checkIdentity},
+		{linkImage, c.checkImage}, {linkMeasurement, c.checkMeasurement}, {linkEventLog, c.checkEventLog}, {linkDispatch, c.checkDispatch},
+		{linkBoot, c.checkBoot}, {linkAdmission, c.checkAdmission}, {linkToken, c.checkToken}, {linkIdentity, c.checkIdentity},
 	}
 	for _, s := range steps {
 		f, err := s.run()
@@ -160,25 +164,70 @@ func (c *chain) checkBinding() (found, error) {
 	return found{"purpose response, environment sha256:" + ctx.EnvironmentKey.String(), "report data of the quote", false}, nil
 }
 
+// checkImage demands, unless the policy accepts any image, that a workflow which the policy names built and signed the image
+// whose reference values the machine shows.
+func (c *chain) checkImage() (found, error) {
+	demanded, err := c.req.Policy.Environments().VerifiesImages(c.req.At)
+	if err != nil {
+		return found{}, err
+	}
+	if !demanded {
+		return found{"any", "environments.images", true}, nil
+	}
+	if c.req.Sigstore == nil {
+		return found{}, refuse(refusal.Missing, "the trusted root of whoever signs images", "none", "name the file with --trusted-root")
+	}
+	c.image, err = reference.Verify(reference.Request{
+		Lines: c.idx.certified, Trust: c.req.Sigstore, Policy: c.req.Policy, At: c.req.At,
+		Booted: &reference.Booted{
+			Environment: c.quote.Environment(),
+			Components:  map[string]binding.Digest{statement.ComponentConfiguration: c.configuration()},
+		},
+	})
+	if err != nil {
+		return found{}, err
+	}
+	s := c.image.Signer()
+	return found{s.SAN, "image provenance, signed " + c.image.SignedOn().UTC().Format(time.RFC3339), false}, nil
+}
+
+// signedValues names what of the quote a trusted workflow signed.
+func (c *chain) signedValues() []string {
+	if c.image == nil {
+		return nil
+	}
+	return c.image.Match().Signed()
+}
+
 // checkMeasurement demands a machine that the policy's environments accept.
 func (c *chain) checkMeasurement() (found, error) {
-	a, err := c.quote.Meets(c.req.Policy.Environments(), c.req.At)
+	a, err := c.quote.Meets(c.req.Policy.Environments(), c.req.At, c.signedValues()...)
 	if err != nil {
 		return found{}, err
 	}
 	c.appraisal = a
-	return found{a.Measurement(), "quote, accepted by the policy's environments", false}, nil
+	if err := c.checkRevoked(); err != nil {
+		return found{}, err
+	}
+	source := "quote, named by the policy's environments"
+	if c.image != nil {
+		source = "quote, " + fmt.Sprint(len(c.image.Match().Values())) + " signed reference values"
+	}
+	return found{a.Measurement(), source, false}, nil
 }
 
-// checkEventLog replays the log: key, dispatch, the earlier responses, and nothing else.
+// configuration is the digest of the configuration that the provenance names; checkBoot holds BOOT against it.
+func (c *chain) configuration() binding.Digest { return c.provenance.Internal.Kettle.Configuration }
+
+// checkEventLog replays the log: configuration, key, dispatch, the earlier responses, and nothing else.
 func (c *chain) checkEventLog() (found, error) {
-	log, replayed, err := replay(c.evidence, c.appraisal, c.context.EnvironmentKey, c.context.Dispatch)
+	log, replayed, err := replay(c.evidence, c.appraisal, c.configuration(), c.context.EnvironmentKey, c.context.Dispatch)
 	if err != nil {
 		return found{}, err
 	}
 	err = agree(refusal.EventLogMismatch,
 		claim{"head of the event log", c.context.EventLogHead.String(), log.Head().String()},
-		claim{"events of earlier responses", fmt.Sprint(c.context.Sequence - 1), fmt.Sprint(len(log.Events()) - 2)},
+		claim{"events of earlier responses", fmt.Sprint(c.context.Sequence - 1), fmt.Sprint(len(log.Events()) - len(eventlog.Once()))},
 	)
 	if err != nil {
 		return found{}, err
@@ -200,7 +249,7 @@ func (c *chain) checkEventLog() (found, error) {
 }
 
 // replay parses the event log of one piece of evidence and demands that it starts with exactly these events, that
-// nothing but responses follows the second, and that the machine's register, where it has one, is their replay, which
+// nothing but responses follows the last, and that the machine's register, where it has one, is their replay, which
 // replayed says.
 func replay(e *evidence.Collection, a *appraise.Appraisal, digests ...binding.Digest) (log *eventlog.Log, replayed bool, err error) {
 	log, err = eventlog.Parse(e.EventLog)
@@ -209,7 +258,7 @@ func replay(e *evidence.Collection, a *appraise.Appraisal, digests ...binding.Di
 	}
 	events := log.Events()
 	var errs []error
-	for i, t := range []eventlog.Type{eventlog.EnvironmentKey, eventlog.Dispatch}[:len(digests)] {
+	for i, t := range eventlog.Once()[:len(digests)] {
 		if i >= len(events) || events[i].Type != t || events[i].Digest != digests[i] {
 			errs = append(errs, refuse(refusal.EventLogMismatch, fmt.Sprintf("event %d to be %s %s", i, t, digests[i]),
 				"another event, or none", nextAltered))

@@ -38,7 +38,7 @@ func (c *chain) environmentStatement(payload binding.Digest, e *evidence.Collect
 	if err != nil {
 		return nil, err
 	}
-	a, err := q.Meets(c.req.Policy.Environments(), c.req.At)
+	a, err := q.Meets(c.req.Policy.Environments(), c.req.At, c.signedValues()...)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (c *chain) environmentStatement(payload binding.Digest, e *evidence.Collect
 		claim{"measurement", c.appraisal.Measurement(), a.Measurement()})...); err != nil {
 		return nil, err
 	}
-	digests := []binding.Digest{key}
+	digests := []binding.Digest{c.configuration(), key}
 	if purpose == binding.Dispatch {
 		digests = append(digests, payload)
 	}

@@ -31,11 +31,13 @@ type index struct {
 	provenances  []binding.Digest
 	responses    []response
 	dispatches   []binding.Digest
+	summaries    []binding.Digest                          // VSAs, by payload
 	evidence     map[binding.Digest]*evidence.Collection   // by line
 	quotes       map[binding.Digest][]*evidence.Collection // by the payload that they say they quote
 	quoted       map[*evidence.Collection]binding.Digest   // the same the other way round
 	inOrder      []*evidence.Collection                    // as the files have them
 	endorsements []evidence.Endorsements                   // of all files
+	certified    [][]byte                                  // what workflows signed
 	verified     map[*evidence.Collection]func() (*appraise.Quote, error)
 }
 
@@ -65,6 +67,7 @@ func newIndex(files []*bundle.File) *index {
 			idx.addEvidence(e)
 		}
 		idx.endorsements = append(idx.endorsements, f.Endorsements()...)
+		idx.certified = append(idx.certified, f.Certified...)
 	}
 	for _, e := range idx.inOrder {
 		idx.findPayload(e)
@@ -86,6 +89,8 @@ func (idx *index) addBundle(b *bundle.Bundle) {
 		if s, err := statement.ParseResponse(payload); err == nil {
 			idx.responses = append(idx.responses, response{d, s})
 		}
+	case kind == statement.VSAType:
+		idx.summaries = append(idx.summaries, d)
 	case kind == statement.SCAIType && attribute == statement.AttributeBuildIDBound:
 		idx.dispatches = append(idx.dispatches, d)
 	}

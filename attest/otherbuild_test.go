@@ -24,9 +24,9 @@ func otherBuild() attesttest.Options {
 	f.JobWorkflowRef, f.JobWorkflowSHA = "mallory/ci/.github/workflows/build.yml@refs/heads/main", strings.Repeat("e", 40)
 	f.JobMessage = binding.Sum([]byte("other message"))
 	configuration, file := binding.Sum([]byte("other configuration")), binding.Sum([]byte("other policy"))
-	return attesttest.Options{Facts: &f, Nonce: binding.Sum([]byte("other nonce")), Hooks: attesttest.Hooks{
+	return attesttest.Options{Facts: &f, Configuration: configuration, Nonce: binding.Sum([]byte("other nonce")), Hooks: attesttest.Hooks{
 		Boot: func(b *statement.Boot) {
-			b.Conditions.Configuration, b.Conditions.Software["kettled"] = configuration, "1.0.1"
+			b.Conditions.Software["kettled"] = "1.0.1"
 			b.Conditions.BootedOn = b.Conditions.BootedOn.Add(-time.Hour)
 		},
 		Dispatch: func(d *statement.Dispatch) {

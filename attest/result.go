@@ -20,6 +20,8 @@ type Result struct {
 	measured   string
 	key        binding.Digest
 	at         time.Time
+	level      int
+	image      string
 	notes      []string
 }
 
@@ -27,8 +29,31 @@ func (c *chain) result(given bool) *Result {
 	return &Result{
 		artifact: c.req.Artifact, provenance: c.provenance, facts: c.dispatch.Conditions.Facts,
 		instance: c.appraisal.Instance(), measured: c.appraisal.Measurement(), key: c.boot.EnvironmentKey,
-		at: c.req.At.UTC(), notes: c.notes(given),
+		at: c.req.At.UTC(), level: c.level(), image: c.imageName(), notes: c.notes(given),
 	}
+}
+
+// level is the highest level of the BuildEnv track that the links support. Level 1 is an image of known provenance, built at
+// level 2 of SLSA's build track or more. Level 2 asks besides that somebody outside appraised the machine before it got its
+// job, and said so. Level 3 asks for hardware that proves the whole state at boot: a TD, or a guest under a paravisor that
+// its report names. A guest of SEV-SNP runs ACPI tables that nothing measures.
+func (c *chain) level() int {
+	switch platform := c.appraisal.Platform(); {
+	case c.image == nil || c.image.BuildLevel() < 2 || platform == appraise.PlatformSim:
+		return 0
+	case c.admission == nil || c.image.BuildLevel() < 3:
+		return 1
+	case platform == "tdx" || platform == "az-snp" || platform == "az-tdx":
+		return 3
+	}
+	return 2
+}
+
+func (c *chain) imageName() string {
+	if c.image == nil {
+		return ""
+	}
+	return c.image.Signer().SAN
 }
 
 // notes says what the result does not prove, and where the policy is open.
@@ -43,7 +68,9 @@ func (c *chain) notes(given bool) []string {
 	if !c.quote.RevocationChecked() {
 		notes = append(notes, "revocation: not checked")
 	}
-	notes = append(notes, "image: the measurement is the policy's word; the image's own provenance was not checked")
+	if c.image == nil {
+		notes = append(notes, "image: the measurement is the policy's word; the image's own provenance was not checked")
+	}
 	switch r := c.quote.Report(); {
 	case c.appraisal.Platform() == appraise.PlatformSim:
 		notes = append(notes, "sim: a simulator made the evidence; it proves nothing outside a test")
@@ -69,9 +96,16 @@ func (r *Result) Artifact() Artifact { return r.artifact }
 // Platform is "snp", or "sim" under a private root.
 func (r *Result) Platform() string { return r.instance.Platform }
 
-// Level is the level of the BuildEnv track (working draft) that the result supports. It is "none" until the image's own
-// provenance is part of the chain: level 1 asks for it.
-func (r *Result) Level() string { return "none" }
+// Level is the level of the BuildEnv track that the result supports, with the draft that defines it, or "none".
+func (r *Result) Level() string {
+	if r.level == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("BuildEnv L%d (working draft 2490593)", r.level)
+}
+
+// Image names the workflow that signed the image: repository, file and ref; empty where the policy accepts any image.
+func (r *Result) Image() string { return r.image }
 
 // BuilderID is the builder that the provenance names and the quote's platform confirms.
 func (r *Result) BuilderID() string { return r.provenance.BuilderID }

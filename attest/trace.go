@@ -17,10 +17,12 @@ const (
 	linkResponse    = "response"
 	linkQuote       = "quote"
 	linkBinding     = "binding"
+	linkImage       = "image"
 	linkMeasurement = "measurement"
 	linkEventLog    = "event-log"
 	linkDispatch    = "dispatch"
 	linkBoot        = "boot"
+	linkAdmission   = "admission"
 	linkToken       = "token"
 	linkIdentity    = "identity"
 )
@@ -53,8 +55,8 @@ func Unreached() Trace { return newTrace() }
 func newTrace() Trace {
 	t := Trace{}
 	for _, name := range []string{
-		linkArtifact, linkProvenance, linkSignature, linkResponse, linkQuote, linkBinding, linkMeasurement, linkEventLog,
-		linkDispatch, linkBoot, linkToken, linkIdentity,
+		linkArtifact, linkProvenance, linkSignature, linkResponse, linkQuote, linkBinding, linkImage, linkMeasurement, linkEventLog,
+		linkDispatch, linkBoot, linkAdmission, linkToken, linkIdentity,
 	} {
 		t = append(t, Link{Name: name, Status: NotReached})
 	}

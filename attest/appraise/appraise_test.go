@@ -91,13 +91,13 @@ func with(c *evidence.Evidence, endorsements evidence.Endorsements) *evidence.Ev
 func TestMeets(t *testing.T) {
 	t.Parallel()
 	p := attesttest.Processor(t, attesttest.LaunchDigest())
-	p.Extend(binding.Sum([]byte("key")))
+	p.Extend(binding.Sum([]byte("configuration")))
 	q, err := appraise.Verify(quoted(t, p), nil, roots(t, attesttest.Authority().RootsPEM()), attesttest.Now())
 	fatal(t, err)
 	a, err := q.Meets(environments(t), attesttest.Now())
 	fatal(t, err)
 	log := new(eventlog.Log)
-	fatal(t, log.Append(eventlog.EnvironmentKey, binding.Sum([]byte("key"))))
+	fatal(t, log.Append(eventlog.Configuration, binding.Sum([]byte("configuration"))))
 	has, err := a.Replays(log)
 	fatal(t, err)
 	if a.Platform() != "sim" || a.Measurement() != attesttest.Measurement() || !has {

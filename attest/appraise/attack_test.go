@@ -110,7 +110,7 @@ func TestAttackRevocationOutvoted(t *testing.T) {
 func TestAttackOtherEvents(t *testing.T) {
 	t.Parallel()
 	log := new(eventlog.Log)
-	fatal(t, log.Append(eventlog.EnvironmentKey, binding.Sum([]byte("key"))))
+	fatal(t, log.Append(eventlog.Configuration, binding.Sum([]byte("configuration"))))
 	q := domain(t, func(q *tdxtest.Quote) { q.Body.RTMR[3] = [48]byte{1} }, false)
 	if replayed, err := q.Replays(log); !replayed || !errors.Is(err, refusal.ErrEventLogMismatch) {
 		t.Errorf("%v, %v", replayed, err)

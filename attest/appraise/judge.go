@@ -228,10 +228,13 @@ func (q *Quote) highest(f floor.Floor, named bool) error {
 	return q.report.AtVMPL(0)
 }
 
-// Meets judges the machine by the policy's environments: floor, platform, chip, measurement and registers. Independent
-// faults are joined.
-func (q *Quote) Meets(e policy.Environments, at time.Time) (*Appraisal, error) {
-	if err := errors.Join(q.MeetsFloor(e, at), e.Allow(q.Environment(), at)); err != nil {
+// Meets judges the machine by the policy's environments: floor, platform, chip, image, measurement and registers.
+// Independent faults are joined. signed names the values that package reference found among the signed reference values of
+// an image which the policy accepts; none where no image was verified.
+func (q *Quote) Meets(e policy.Environments, at time.Time, signed ...string) (*Appraisal, error) {
+	machine := q.Environment()
+	machine.Signed = signed
+	if err := errors.Join(q.MeetsFloor(e, at), e.Allow(machine, at)); err != nil {
 		return nil, err
 	}
 	return &Appraisal{quote: q}, nil

@@ -277,7 +277,7 @@ func TestBinds(t *testing.T) {
 func TestReplays(t *testing.T) {
 	t.Parallel()
 	log := new(eventlog.Log)
-	fatal(t, log.Append(eventlog.EnvironmentKey, binding.Sum([]byte("key"))))
+	fatal(t, log.Append(eventlog.Configuration, binding.Sum([]byte("configuration"))))
 	p := tdxtest.New(tdxtest.Config{At: day().Add(-time.Hour)})
 	for name, tc := range map[string]struct {
 		rtmr     [48]byte

@@ -63,8 +63,8 @@ func genuine(t testing.TB, kind evidence.Kind) (evidence.Evidence, time.Time) {
 
 // rules is a policy that accepts exactly this machine, in what it quotes.
 func rules(e policy.Environment, f string) string {
-	text := fmt.Sprintf("apiVersion: kettle/v1\nexpires: never\nenvironments:\n  platforms: [%s]\n  floor: %s\n  chips: any\n"+
-		"  revocation: if-present\n  measurements: [%x]\n  lateCompromise: none\n", e.Platform, f, e.Measurement)
+	text := fmt.Sprintf("apiVersion: kettle/v1\nexpires: never\nrevoked: none\nenvironments:\n  platforms: [%s]\n  floor: %s\n  chips: any\n"+
+		"  revocation: if-present\n  images: any\n  measurements: [%x]\n  lateCompromise: none\n", e.Platform, f, e.Measurement)
 	if len(e.Registers) == 0 {
 		return text
 	}

@@ -88,6 +88,8 @@ type Options struct {
 	NoToken   bool           // the job has no permission id-token: write
 	Facts     *statement.Facts
 	Nonce     binding.Digest // default: the same for every environment
+	// Configuration is what the event log says of it; BOOT says the same unless a hook changes it.
+	Configuration binding.Digest // default: Configuration()
 	// EndorseOnce leaves the certificate out of all evidence but BOOT's, as kettled does. Without it every evidence
 	// brings its own, so that an attack with evidence of two machines is not stopped for want of one.
 	EndorseOnce bool
@@ -156,10 +158,15 @@ func Boot(t testing.TB, o Options) *Environment {
 	if o.NoToken {
 		e.Facts.IdentitySource = statement.IdentityJobsAPI
 	}
-	must(t, e.Log.Append(eventlog.EnvironmentKey, key.Digest()))
-	e.extend(key.Digest())
+	if e.o.Configuration.IsZero() {
+		e.o.Configuration = Configuration()
+	}
+	for n, d := range []binding.Digest{e.o.Configuration, key.Digest()} {
+		must(t, e.Log.Append(eventlog.Once()[n], d))
+		e.extend(d)
+	}
 	s := &statement.Boot{EnvironmentKey: key.Digest(), Conditions: statement.BootConditions{
-		Instance: e.Instance(t), Configuration: Configuration(), BootedOn: Now().Add(-time.Minute),
+		Instance: e.Instance(t), Configuration: e.o.Configuration, BootedOn: Now().Add(-time.Minute),
 		Software: map[string]string{"kettled": "1.0.0"},
 	}}
 	apply(o.Hooks.Boot, s)
@@ -181,6 +188,9 @@ func (e *Environment) Instance(t testing.TB) statement.Instance {
 	must(t, err)
 	return statement.Instance{Platform: "sim", ReportID: hex.EncodeToString(r[0x140:0x160]), ChipID: hex.EncodeToString(r[0x1a0:0x1e0])}
 }
+
+// Configuration is what the environment's event log says of its configuration.
+func (e *Environment) Configuration() binding.Digest { return e.o.Configuration }
 
 func (e *Environment) extend(d binding.Digest) {
 	if e.o.Machine != nil {

@@ -142,8 +142,10 @@ environments:
   platforms: [sim]
   floor: strict
   revocation: if-present
+  images: any
   measurements: ["` + Measurement() + `"]
   lateCompromise: [register-replay, token]
+revoked: none
 artifacts:
   builders: [` + BuilderID() + `]
   repositories:

@@ -3,10 +3,13 @@
 // Package bundle signs and verifies in-toto statements as Sigstore bundles v0.3, and reads and writes the JSON Lines
 // file that carries them together with their evidence.
 //
-// A bundle here is a DSSE envelope with one signature by a bare ECDSA P-256 key. Which key that must be comes from the
-// hardware quote, never from the bundle: [Verify] takes the key from its caller. The package guarantees that a payload
-// it returns was signed, whole, by that key, under the in-toto payload type. It trusts sigstore-go for the envelope
-// and the signature, and is the module's only importer of it.
+// A bundle here is a DSSE envelope with one signature. Most are by a bare ECDSA P-256 key: which key that must be comes
+// from the hardware quote or from an operator, never from the bundle, so [Bundle.Verify] takes it from its caller. Others
+// carry a certificate of a Sigstore instance, which names the workflow that signed: [Trust.Verify] demands everything that
+// the caller's trusted root says the instance has (certificate transparency, log entry, timestamp) and returns who signed
+// as a [Signer]; whether that is the right one is the caller's to judge. The package guarantees that a payload it returns
+// was signed, whole, under the in-toto payload type. It trusts sigstore-go for envelopes, signatures, proofs and
+// timestamps, after its own strict reading, and is the module's only importer of it. Verifying uses no network and no clock.
 package bundle
 
 import (
@@ -29,6 +32,7 @@ import (
 
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/attest/statement"
+	"github.com/kettle/attest/internal/strict"
 )
 
 // MediaType is the media type of every bundle that this package writes and the only one that it reads.
@@ -77,15 +81,33 @@ func Is(line []byte) bool {
 // Parse reads one line. Another media type, another payload type, more than one signature, and verification material
 // that is not a bare key are refused.
 func Parse(line []byte) (*Bundle, error) {
+	inner, err := open(line)
+	if err != nil {
+		return nil, err
+	}
+	if m := inner.GetVerificationMaterial(); m.GetCertificate() != nil || m.GetX509CertificateChain() != nil {
+		return nil, malformed("a public key hint as verification material", "a certificate", errForeign)
+	}
+	if inner.GetVerificationMaterial().GetPublicKey().GetHint() == "" {
+		return nil, malformed("a public key hint as verification material", "none", nil)
+	}
+	return &Bundle{inner: inner, payload: inner.GetDsseEnvelope().GetPayload()}, nil
+}
+
+// open reads one line up to its verification material: bundle v0.3, a DSSE envelope, the in-toto type, one signature.
+func open(line []byte) (*sigbundle.Bundle, error) {
 	if len(line) > MaxLine {
 		return nil, malformed(fmt.Sprintf("a bundle of at most %d bytes", MaxLine), fmt.Sprintf("%d bytes", len(line)), nil)
 	}
+	if err := strict.Unique(line); err != nil {
+		return nil, malformed("JSON that every reader understands alike", "JSON that is ambiguous or broken", err)
+	}
 	inner := new(sigbundle.Bundle)
 	if err := inner.UnmarshalJSON(line); err != nil {
-		return nil, malformed("a Sigstore bundle v0.3", "a line that does not decode as one", err)
+		return nil, undecoded(line, "a Sigstore bundle v0.3", err)
 	}
 	if inner.GetMediaType() != MediaType {
-		return nil, malformed("media type "+MediaType, fmt.Sprintf("%q", inner.GetMediaType()), nil)
+		return nil, malformed("media type "+MediaType, fmt.Sprintf("%.100q", inner.GetMediaType()), nil)
 	}
 	env := inner.GetDsseEnvelope()
 	if env == nil {
@@ -95,15 +117,40 @@ func Parse(line []byte) (*Bundle, error) {
 		return nil, malformed("one signature", fmt.Sprint(len(env.GetSignatures())), nil)
 	}
 	if env.GetPayloadType() != statement.PayloadType {
-		return nil, malformed("payload type "+statement.PayloadType, fmt.Sprintf("%q", env.GetPayloadType()), errForeign)
+		return nil, malformed("payload type "+statement.PayloadType, fmt.Sprintf("%.100q", env.GetPayloadType()), errForeign)
 	}
-	if m := inner.GetVerificationMaterial(); m.GetCertificate() != nil || m.GetX509CertificateChain() != nil {
-		return nil, malformed("a public key hint as verification material", "a certificate", errForeign)
+	return inner, nil
+}
+
+// undecoded says what stands where a bundle should. Older generators wrote bare envelopes: those are not broken, they only
+// prove nothing without asking the log.
+func undecoded(text []byte, want string, cause error) *refusal.Refusal {
+	var probe struct {
+		PayloadType string            `json:"payloadType"`
+		Signatures  []json.RawMessage `json:"signatures"`
 	}
-	if inner.GetVerificationMaterial().GetPublicKey().GetHint() == "" {
-		return nil, malformed("a public key hint as verification material", "none", nil)
+	if json.Unmarshal(text, &probe) == nil && probe.PayloadType != "" && len(probe.Signatures) > 0 {
+		return malformed(want, "a bare DSSE envelope, which carries neither certificate nor log entry and is not supported", cause)
 	}
-	return &Bundle{inner: inner, payload: env.GetPayload()}, nil
+	return malformed(want, "a line that does not decode as one", cause)
+}
+
+// ParseEnvelope reads a bare DSSE envelope, as others publish what their long-lived keys signed. It says as much as a
+// bundle with a key: whose key it must be is the caller's to know. Its key id chooses nothing.
+func ParseEnvelope(line []byte) (*Bundle, error) {
+	if len(line) > MaxLine {
+		return nil, malformed(fmt.Sprintf("an envelope of at most %d bytes", MaxLine), fmt.Sprintf("%d bytes", len(line)), nil)
+	}
+	if err := strict.Unique(line); err != nil {
+		return nil, malformed("a DSSE envelope", "JSON that is ambiguous or broken", err)
+	}
+	const frame = `{"mediaType":"` + MediaType + `","verificationMaterial":{"publicKey":{"hint":"none"}},"dsseEnvelope":%s}`
+	b, err := Parse(fmt.Appendf(nil, frame, line))
+	if err != nil {
+		return nil, err
+	}
+	b.inner.GetDsseEnvelope().GetSignatures()[0].Keyid = "" // it is not signed, and the library would compare it with a name of its own
+	return b, nil
 }
 
 // Payload gives the unverified payload, for inspecting and for finding the evidence that names its key.

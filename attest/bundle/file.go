@@ -22,12 +22,12 @@ const (
 )
 
 // File is the content of one `<artifact>.intoto.jsonl`: bundles and evidence, linked by digest, in no order that means
-// anything. Lines of other kinds, bundles with a certificate among them, are skipped, as the in-toto bundle format
-// asks; they prove nothing.
+// anything. Lines of other kinds are skipped, as the in-toto bundle format asks; they prove nothing.
 type File struct {
-	Bundles  []*Bundle
-	Evidence []Evidence
-	Skipped  int // lines of other kinds
+	Bundles   []*Bundle
+	Evidence  []Evidence
+	Certified [][]byte // bundles with a certificate, for [Trust.Verify]: what a workflow signed, for example about an image
+	Skipped   int      // lines of other kinds
 }
 
 // Evidence is one line of evidence and what it parses to.
@@ -70,7 +70,7 @@ func ReadFile(r io.Reader) (*File, error) {
 			break
 		}
 	}
-	if len(f.Bundles) == 0 {
+	if len(f.Bundles) == 0 && len(f.Certified) == 0 {
 		return nil, &refusal.Refusal{
 			Link: link, Code: refusal.Missing, Want: "at least one Sigstore bundle", Got: "none",
 			Next: "name the .intoto.jsonl file that belongs to the artifact",
@@ -84,7 +84,7 @@ func (f *File) add(line []byte) error {
 	case Is(line):
 		b, err := Parse(line)
 		if errors.Is(err, errForeign) {
-			f.Skipped++
+			f.addCertified(line)
 			return nil
 		}
 		if err != nil {
@@ -103,4 +103,13 @@ func (f *File) add(line []byte) error {
 		f.Skipped++
 	}
 	return nil
+}
+
+// addCertified keeps a bundle that a workflow may have signed; any other certificate proves nothing here.
+func (f *File) addCertified(line []byte) {
+	if _, _, err := openCertified(line); err != nil {
+		f.Skipped++
+		return
+	}
+	f.Certified = append(f.Certified, bytes.Clone(line))
 }

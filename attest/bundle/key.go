@@ -26,8 +26,8 @@ import (
 // ErrErased is returned when a key is asked to sign after [Key.Erase].
 var ErrErased = errors.New("signing key was erased")
 
-// Key is an ECDSA P-256 signing key that lives in the memory of the environment and nowhere else. It prints as its
-// digest. It is safe for concurrent use.
+// Key is an ECDSA P-256 signing key: made by [NewKey], it lives in the memory of the environment and nowhere else; read
+// by [LoadKey], it is an operator's. It prints as its digest. It is safe for concurrent use.
 type Key struct {
 	spki []byte
 	mu   sync.Mutex
@@ -42,6 +42,10 @@ func NewKey() (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making signing key: %w", err)
 	}
+	return keyOf(priv)
+}
+
+func keyOf(priv *ecdsa.PrivateKey) (*Key, error) {
 	spki, err := x509.MarshalPKIXPublicKey(&priv.PublicKey)
 	if err != nil {
 		return nil, fmt.Errorf("encoding public key: %w", err)

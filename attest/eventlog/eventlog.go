@@ -17,7 +17,7 @@
 //	rtmr_{i+1} = SHA-384(rtmr_i ‖ SHA-384(digest_i))      RTMR3
 //
 // The package guarantees that a parsed log is complete from its first event, in canonical form, and has the order that
-// an honest environment gives it: environment-key, then dispatch, then responses. It trusts nothing: a log proves
+// an honest environment gives it: configuration, environment-key, dispatch, then responses. It trusts nothing: a log proves
 // something only when a quote carries its head or its register value.
 package eventlog
 
@@ -42,6 +42,7 @@ type Type string
 
 // The types of events, in the order in which an environment may log them.
 const (
+	Configuration  Type = "configuration"   // digest: SHA-256 of the configuration file; extends the register
 	EnvironmentKey Type = "environment-key" // digest: SHA-256 of the environment key's SPKI; extends the register
 	Dispatch       Type = "dispatch"        // digest: SHA-256 of the DISPATCH payload; extends the register
 	Response       Type = "response"        // digest: SHA-256 of a provenance payload; any number of times
@@ -55,7 +56,10 @@ type Event struct {
 }
 
 // extends reports whether an event of this type also extends the run-time register.
-func (t Type) extends() bool { return t == EnvironmentKey || t == Dispatch }
+func (t Type) extends() bool { return t == Configuration || t == EnvironmentKey || t == Dispatch }
+
+// Once gives the types that a log has once each, in order, before its responses.
+func Once() []Type { return []Type{Configuration, EnvironmentKey, Dispatch} }
 
 // Log is an event log. The zero value is an empty log. It is not safe for concurrent use.
 type Log struct {
@@ -87,14 +91,9 @@ func (l *Log) Append(t Type, digest binding.Digest) error {
 }
 
 func (l *Log) admits(t Type, digest binding.Digest) error {
-	var want Type
-	switch len(l.events) {
-	case 0:
-		want = EnvironmentKey
-	case 1:
-		want = Dispatch
-	default:
-		want = Response
+	want := Response
+	if once := Once(); len(l.events) < len(once) {
+		want = once[len(l.events)]
 	}
 	if t != want {
 		return mismatch(fmt.Sprintf("event %d of type %q", len(l.events), want), fmt.Sprintf("%q", t))

@@ -21,10 +21,11 @@ func digest(n byte) (d binding.Digest) {
 	return d
 }
 
-const golden = `{"seq":0,"type":"environment-key","digest":"0101010101010101010101010101010101010101010101010101010101010101"}
-{"seq":1,"type":"dispatch","digest":"0202020202020202020202020202020202020202020202020202020202020202"}
-{"seq":2,"type":"response","digest":"0303030303030303030303030303030303030303030303030303030303030303"}
+const golden = `{"seq":0,"type":"configuration","digest":"0101010101010101010101010101010101010101010101010101010101010101"}
+{"seq":1,"type":"environment-key","digest":"0202020202020202020202020202020202020202020202020202020202020202"}
+{"seq":2,"type":"dispatch","digest":"0303030303030303030303030303030303030303030303030303030303030303"}
 {"seq":3,"type":"response","digest":"0404040404040404040404040404040404040404040404040404040404040404"}
+{"seq":4,"type":"response","digest":"0505050505050505050505050505050505050505050505050505050505050505"}
 `
 
 // TestGolden holds the bytes, heads and registers of version 1. It may never change: quotes of the past carry them.
@@ -35,10 +36,11 @@ func TestGolden(t *testing.T) {
 		t              Type
 		head, register string
 	}{
-		{EnvironmentKey, "b6dcb7842d9006d9aa086d1375e3a18a6245cb4140133167a430372c817d3c83", "5c85955f709283ecce2b74f1b1552918819f390911816e7bb466805a38ab87f3"},
-		{Dispatch, "b10ebd33ea7d2b6fdd2c480ce5d2598d55010d71dea55282a2a537bc824d4063", "a7f2fad943905535b10ccf63c832802ed84eaffb15e4fb6bee86a817c35eb833"},
-		{Response, "1428d54092de7c4baf1addb1b54509b86365067aff73e54bdc9155a11d4900c6", "a7f2fad943905535b10ccf63c832802ed84eaffb15e4fb6bee86a817c35eb833"},
-		{Response, "86059bb7524d6160858fdaab34e8258050dc15f27985605c460ee8429fbf55e2", "a7f2fad943905535b10ccf63c832802ed84eaffb15e4fb6bee86a817c35eb833"},
+		{Configuration, "0ddc4228742126ba1c3773d09575b21fde9e195a92b3dd14143988bc18cef134", "5c85955f709283ecce2b74f1b1552918819f390911816e7bb466805a38ab87f3"},
+		{EnvironmentKey, "f37e3e6391e5204627acd4a0cc2a3e4780a5752a38f858eee814ef63c0152e54", "a7f2fad943905535b10ccf63c832802ed84eaffb15e4fb6bee86a817c35eb833"},
+		{Dispatch, "f71822a6f33c0ef1f6562ae5ddf70489bf27e96d878636170e226db0dae2ffd8", "d8da1ea11d13fe49d0ead0b83273a3935c4b542ef6b84a94ab4c02763f8194cf"},
+		{Response, "5ada7a8bab818511a8f76de7ddb94e803378f4295760e0cdfcd9712843e4a459", "d8da1ea11d13fe49d0ead0b83273a3935c4b542ef6b84a94ab4c02763f8194cf"},
+		{Response, "eac427ff5b9ed028a3abed3280816f56f6f9245fef910ea4bb063d24fc9c0e80", "d8da1ea11d13fe49d0ead0b83273a3935c4b542ef6b84a94ab4c02763f8194cf"},
 	}
 	var l Log
 	if !l.Head().IsZero() || !l.Register().IsZero() {
@@ -53,7 +55,7 @@ func TestGolden(t *testing.T) {
 		}
 	}
 	// Computed by another program, as the lines above. Responses extend nothing.
-	const rtmr = "2938b8220cf300df011c1f062ce2613681073b6f0e67944a33f6588c411b54d5303fe2f94b41c51a395d8943c6380837"
+	const rtmr = "e3c35fef97b41a12d673f3d486b030f62a03e38e28c042e8f160eb62530e7d937d3b9d6410048b2aada17c4921210125"
 	if got := l.RTMR(); hex.EncodeToString(got[:]) != rtmr {
 		t.Errorf("RTMR3 %x", got)
 	}
@@ -61,10 +63,10 @@ func TestGolden(t *testing.T) {
 		t.Errorf("bytes\n%s", l.Bytes())
 	}
 	back, err := Parse([]byte(golden))
-	if err != nil || back.Head() != l.Head() || back.Register() != l.Register() || len(back.Events()) != 4 {
+	if err != nil || back.Head() != l.Head() || back.Register() != l.Register() || len(back.Events()) != 5 {
 		t.Fatalf("parsed %+v, %v", back, err)
 	}
-	if e := back.Events()[2]; e.Seq != 2 || e.Type != Response || e.Digest != digest(3) {
+	if e := back.Events()[3]; e.Seq != 3 || e.Type != Response || e.Digest != digest(4) {
 		t.Errorf("event %+v", e)
 	}
 }
@@ -78,7 +80,7 @@ func TestAliasing(t *testing.T) {
 	}
 	clear(l.Bytes())
 	l.Events()[0] = Event{}
-	if string(l.Bytes()) != golden || l.Events()[0].Type != EnvironmentKey {
+	if string(l.Bytes()) != golden || l.Events()[0].Type != Configuration {
 		t.Error("the log was changed from outside")
 	}
 }
@@ -90,19 +92,23 @@ func TestAppendRefuses(t *testing.T) {
 		add    Type
 		digest binding.Digest
 	}{
-		"dispatch first":     {nil, Dispatch, digest(1)},
-		"response first":     {nil, Response, digest(1)},
-		"unknown":            {nil, "other", digest(1)},
-		"empty type":         {nil, "", digest(1)},
-		"zero digest":        {nil, EnvironmentKey, binding.Digest{}},
-		"key twice":          {[]Type{EnvironmentKey}, EnvironmentKey, digest(1)},
-		"response second":    {[]Type{EnvironmentKey}, Response, digest(1)},
-		"dispatch twice":     {[]Type{EnvironmentKey, Dispatch}, Dispatch, digest(1)},
-		"key at last":        {[]Type{EnvironmentKey, Dispatch, Response}, EnvironmentKey, digest(1)},
-		"dispatch at last":   {[]Type{EnvironmentKey, Dispatch, Response}, Dispatch, digest(1)},
-		"zero dispatch":      {[]Type{EnvironmentKey}, Dispatch, binding.Digest{}},
-		"zero response":      {[]Type{EnvironmentKey, Dispatch}, Response, binding.Digest{}},
-		"unknown at the end": {[]Type{EnvironmentKey, Dispatch}, "final", digest(1)},
+		"key first":           {nil, EnvironmentKey, digest(1)},
+		"dispatch first":      {nil, Dispatch, digest(1)},
+		"response first":      {nil, Response, digest(1)},
+		"unknown":             {nil, "other", digest(1)},
+		"empty type":          {nil, "", digest(1)},
+		"zero digest":         {nil, Configuration, binding.Digest{}},
+		"configuration twice": {[]Type{Configuration}, Configuration, digest(1)},
+		"dispatch second":     {[]Type{Configuration}, Dispatch, digest(1)},
+		"key twice":           {[]Type{Configuration, EnvironmentKey}, EnvironmentKey, digest(1)},
+		"response third":      {[]Type{Configuration, EnvironmentKey}, Response, digest(1)},
+		"dispatch twice":      {Once(), Dispatch, digest(1)},
+		"key at last":         {append(Once(), Response), EnvironmentKey, digest(1)},
+		"dispatch at last":    {append(Once(), Response), Dispatch, digest(1)},
+		"zero key":            {[]Type{Configuration}, EnvironmentKey, binding.Digest{}},
+		"zero dispatch":       {[]Type{Configuration, EnvironmentKey}, Dispatch, binding.Digest{}},
+		"zero response":       {Once(), Response, binding.Digest{}},
+		"unknown at the end":  {Once(), "final", digest(1)},
 	}
 	for name, tc := range tests {
 		var l Log
@@ -138,16 +144,16 @@ func TestParseRefuses(t *testing.T) {
 		"unknown key":     {change(`"seq":0`, `"seq":0,"x":1`), refusal.ErrMalformed},
 		"repeated key":    {change(`"seq":0`, `"seq":0,"seq":0`), refusal.ErrMalformed},
 		"white space":     {change(`"seq":0`, `"seq": 0`), refusal.ErrMalformed},
-		"wrong sequence":  {change(`"seq":2`, `"seq":3`), refusal.ErrMalformed},
-		"key order":       {change(`"seq":0,"type":"environment-key"`, `"type":"environment-key","seq":0`), refusal.ErrMalformed},
+		"wrong sequence":  {change(`"seq":3`, `"seq":4`), refusal.ErrMalformed},
+		"key order":       {change(`"seq":0,"type":"configuration"`, `"type":"configuration","seq":0`), refusal.ErrMalformed},
 		"upper case":      {change("01010101", "0A0A0A0A"), refusal.ErrMalformed},
 		"trailing":        {golden + "x", refusal.ErrMalformed},
 		"line dropped":    {lines[0] + lines[2], refusal.ErrEventLogMismatch},
 		"first dropped":   {strings.Join(lines[1:], ""), refusal.ErrEventLogMismatch},
 		"order":           {lines[1] + lines[0], refusal.ErrEventLogMismatch},
 		"line twice":      {lines[0] + lines[1] + lines[1], refusal.ErrEventLogMismatch},
-		"response twice":  {lines[0] + lines[1] + lines[2] + lines[2], refusal.ErrMalformed},
-		"middle dropped":  {lines[0] + lines[1] + lines[3], refusal.ErrMalformed},
+		"response twice":  {strings.Join(lines[:4], "") + lines[3], refusal.ErrMalformed},
+		"middle dropped":  {strings.Join(lines[:3], "") + lines[4], refusal.ErrMalformed},
 		"unknown type":    {change("response", "other"), refusal.ErrEventLogMismatch},
 	} {
 		if l, err := Parse([]byte(tc.text)); !errors.Is(err, tc.want) || l != nil {
@@ -162,8 +168,8 @@ func TestLimit(t *testing.T) {
 	var l Log
 	for i := range MaxEvents {
 		typ := Response
-		if i < 2 {
-			typ = []Type{EnvironmentKey, Dispatch}[i]
+		if i < len(Once()) {
+			typ = Once()[i]
 		}
 		if err := l.Append(typ, digest(1)); err != nil {
 			t.Fatal(err)
@@ -192,7 +198,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if !bytes.Equal(l.Bytes(), b) || l.Head().IsZero() || l.Register().IsZero() || l.Events()[0].Type != EnvironmentKey {
+		if !bytes.Equal(l.Bytes(), b) || l.Head().IsZero() || l.Register().IsZero() || l.Events()[0].Type != Configuration {
 			t.Fatalf("parsed %q as %q", b, l.Bytes())
 		}
 	})

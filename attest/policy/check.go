@@ -41,6 +41,10 @@ func (c *checker) document(d *document) {
 	}
 	if d.Environments != nil {
 		c.environments(d.Environments)
+		d.Environments.revoked = d.Revoked
+	}
+	if d.Environments != nil || d.Revoked != nil {
+		c.revoked(d.Revoked)
 	}
 	if d.Artifacts != nil {
 		c.list("artifacts.builders", &d.Artifacts.Builders, "", exactName)
@@ -65,20 +69,28 @@ func (c *checker) repositories(field string, rs repositories) {
 		return
 	}
 	for n, r := range rs {
-		at := fmt.Sprintf("%s[%d]", field, n)
-		if !strings.HasPrefix(r.URL, "https://") {
-			c.fault("%s.url: want https://server/owner/name, got %q", at, r.URL)
-		} else if err := checkGlob(strings.TrimPrefix(r.URL, "https://")); err != nil {
-			c.fault("%s.url: %w", at, err)
-		}
-		if host, _, _ := strings.Cut(strings.TrimPrefix(r.URL, "https://"), "/"); strings.Contains(host, "*") {
-			c.fault("%s.url: the server has to be written out, got %q", at, r.URL)
-		}
-		c.id(at+".id", r.ID)
-		c.id(at+".ownerId", r.OwnerID)
-		if r.ID == wordAny && r.OwnerID == wordAny {
-			c.fault("%s: id and ownerId cannot both be any: names are given to others", at)
-		}
+		c.repository(fmt.Sprintf("%s[%d]", field, n), r)
+	}
+}
+
+func (c *checker) repository(at string, r repository) {
+	c.url(at+".url", r.URL)
+	c.id(at+".id", r.ID)
+	c.id(at+".ownerId", r.OwnerID)
+	if r.ID == wordAny && r.OwnerID == wordAny {
+		c.fault("%s: id and ownerId cannot both be any: names are given to others", at)
+	}
+}
+
+// url demands a URL whose server is written out; its path may be a glob.
+func (c *checker) url(at, url string) {
+	if !strings.HasPrefix(url, "https://") {
+		c.fault("%s: want https://server/owner/name, got %q", at, url)
+	} else if err := checkGlob(strings.TrimPrefix(url, "https://")); err != nil {
+		c.fault("%s: %w", at, err)
+	}
+	if host, _, _ := strings.Cut(strings.TrimPrefix(url, "https://"), "/"); strings.Contains(host, "*") {
+		c.fault("%s: the server has to be written out, got %q", at, url)
 	}
 }
 
@@ -108,15 +120,29 @@ func (c *checker) environments(e *environments) {
 		c.opened("environments.revocation", e.Revocation)
 	}
 	if slices.ContainsFunc(e.Platforms.values, func(p string) bool { return p != platformTPM }) || !e.Measurements.absent() {
-		c.list("environments.measurements", &e.Measurements, wordAny, hexOf(48))
+		c.measurements(e)
 	}
+	c.images(&e.Images)
 	c.registers(e)
 	c.list("environments.lateCompromise", &e.LateCompromise, wordNone, func(v string) error {
-		if v != string(RegisterReplay) && v != string(Token) {
-			return fmt.Errorf("want %s or %s, got %q", RegisterReplay, Token, v)
+		if v != string(RegisterReplay) && v != string(Token) && v != string(Admission) {
+			return fmt.Errorf("want %s, %s or %s, got %q", RegisterReplay, Token, Admission, v)
 		}
 		return nil
 	})
+	c.admission(e)
+}
+
+// measurements checks the list, or the word signed, which needs somebody who signs.
+func (c *checker) measurements(e *environments) {
+	const field = "environments.measurements"
+	if e.Measurements.word != wordSigned {
+		c.list(field, &e.Measurements, wordAny, hexOf(48))
+		return
+	}
+	if e.Images.word == wordAny {
+		c.fault("%s: signed needs environments.images to say who signs", field)
+	}
 }
 
 // list demands at least one value, each of the right shape, or the word that the field allows in place of a list.

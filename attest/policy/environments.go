@@ -20,6 +20,7 @@ type LateCompromise string
 const (
 	RegisterReplay LateCompromise = "register-replay" // a run-time register that the host and the guest can only extend
 	Token          LateCompromise = "token"           // GitHub's own signature over the job's identity, for this key
+	Admission      LateCompromise = "admission"       // an operator's VSA-ENV: the machine was admitted once, for one job
 )
 
 // The floors that a policy can name, in the words of package snp.
@@ -42,9 +43,13 @@ type environments struct {
 	Chips          list        `yaml:"chips"`
 	Providers      list        `yaml:"providers"`
 	Revocation     string      `yaml:"revocation"`
+	Images         images      `yaml:"images"`
 	Measurements   list        `yaml:"measurements"`
 	Registers      []registers `yaml:"registers"`
 	LateCompromise list        `yaml:"lateCompromise"`
+	Admission      *admission  `yaml:"admission"`
+
+	revoked *revoked // the section of that name
 }
 
 // Environment is what a verified quote says about its machine.
@@ -54,7 +59,15 @@ type Environment struct {
 	Provider    string            // whom the endorsement key was made for, "" where it is the chip's own
 	Measurement [48]byte          // of the launch; zero on a plain TPM, which has none
 	Registers   map[string]string // "rtmr0", "pcr4", …: the quoted ones, lower-case hexadecimal
+
+	// Signed names the values above that are among the signed reference values of one image which environments.images
+	// accepts: [SignedMeasurement], and registers by their names. Only what package reference found may stand here; empty
+	// means that no image was verified.
+	Signed []string
 }
+
+// SignedMeasurement is the name of the launch measurement in [Environment].Signed.
+const SignedMeasurement = "measurement"
 
 // Environments is the section that says which environments may have built.
 type Environments struct{ policy *Policy }
@@ -95,14 +108,15 @@ func (e Environments) Requires(now time.Time) ([]LateCompromise, error) {
 	return out, nil
 }
 
-// Allow returns nil when the section accepts the environment at this time: platform, chip and measurement. Otherwise
-// it joins one [refusal.Refusal] for each that it does not accept, with code policy or measurement.
+// Allow returns nil when the section accepts the environment at this time: platform, chip, image, measurement and
+// registers, and no chip that is revoked. Otherwise it joins one [refusal.Refusal] for each that it does not accept, with
+// code revoked, policy or measurement.
 func (e Environments) Allow(env Environment, now time.Time) error {
 	s, err := e.section(now)
 	if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{s.revoked.chip(env.ChipID)}
 	if env.Platform == "" || !slices.Contains(s.Platforms.values, env.Platform) {
 		errs = append(errs, refuse(refusal.Policy, "environments.platforms to accept it: "+s.Platforms.String(),
 			fmt.Sprintf("%q", env.Platform), "build on a platform that the policy names"))
@@ -111,12 +125,24 @@ func (e Environments) Allow(env Environment, now time.Time) error {
 		errs = append(errs, refuse(refusal.Policy, "environments.chips to name the chip, or environments.providers its provider",
 			hex.EncodeToString(env.ChipID[:]), "build on a chip that the policy names"))
 	}
-	if m := hex.EncodeToString(env.Measurement[:]); env.Platform != platformTPM && (env.Measurement == [48]byte{} || !s.Measurements.has(m)) {
+	if err := s.needsImage(env); err != nil {
+		errs = append(errs, err)
+	}
+	if m := hex.EncodeToString(env.Measurement[:]); env.Platform != platformTPM && (env.Measurement == [48]byte{} || !s.measures(env, m)) {
 		errs = append(errs, refuse(refusal.Measurement, "a measurement that environments.measurements names: "+
 			s.Measurements.String(), m, "the image, kernel or command line differs from what the policy expects; "+
 			"build with that image, or measure this one and review it"))
 	}
 	return errors.Join(append(errs, s.allowRegisters(env))...)
+}
+
+// measures reports whether the section names the measurement, or leaves it to the image's signed reference values and those
+// have it.
+func (s *environments) measures(env Environment, measurement string) bool {
+	if s.Measurements.word == wordSigned {
+		return env.signed(SignedMeasurement)
+	}
+	return s.Measurements.has(measurement)
 }
 
 // platformTPM is the platform without a launch measurement: its registers alone say what booted.

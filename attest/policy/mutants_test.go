@@ -28,3 +28,37 @@ func TestMutants(t *testing.T) {
 		})
 	}
 }
+
+// TestMutantsOfImages cuts the checks of images, of machines and of what was revoked out, one after the other.
+func TestMutantsOfImages(t *testing.T) {
+	t.Parallel()
+	const images, environments, registers, revoked = "attest/policy/images.go", "attest/policy/environments.go", "attest/policy/registers.go", "attest/policy/revoked.go"
+	for test, rows := range map[string][]mutant.Mutant{
+		"^TestAttackImageSigner$": {
+			{Check: "the issuer", File: images, Old: `demand(who.Issuer != "" && who.Issuer == s.issuer,`, New: `demand(true,`},
+			{Check: "the workflow", File: images, Old: `demand(workflow != "" && match(s.workflow, workflow),`, New: `demand(true,`},
+			{Check: "the workflow's ref", File: images, Old: `demand(isRef && s.refs.matches(ref),`, New: `demand(isRef || !isRef,`},
+			{Check: "the ref that was built", File: images, Old: `demand(who.SourceRef != "" && source.matches(who.SourceRef),`, New: `demand(true,`},
+			{Check: "the repository", File: images, Old: `demand(who.Repository != "" && match(s.repository.URL, who.Repository),`, New: `demand(true,`},
+			{Check: "the repository's number", File: images, Old: `demand(numeric(who.RepositoryID) && oneOf(who.RepositoryID, s.repository.ID),`, New: `demand(true,`},
+			{Check: "the owner's number", File: images, Old: `demand(numeric(who.OwnerID) && oneOf(who.OwnerID, s.repository.OwnerID),`, New: `demand(true,`},
+			{Check: "the runner", File: images, Old: `demand(who.RunnerEnvironment != "" && oneOf(who.RunnerEnvironment, runner),`, New: `demand(true,`},
+		},
+		"^TestAttackUnsignedMachine$": {
+			{Check: "an image of known provenance", File: environments, Old: `if err := s.needsImage(env); err != nil {`, New: `if err := s.needsImage(env); false && err != nil {`},
+			{Check: "a signed measurement", File: environments, Old: `return env.signed(SignedMeasurement)`, New: `return true`},
+			{Check: "a signed register", File: registers, Old: `want == wordSigned && env.signed(name)`, New: `want == wordSigned`},
+		},
+		"^TestAttackRevoked$": {
+			{Check: "a revoked name", File: revoked, Old: `if !slices.Contains(l.values, name) {`, New: `if slices.Contains(l.values, name) || l != nil {`},
+			{Check: "a machine on a revoked chip", File: environments, Old: `errs := []error{s.revoked.chip(env.ChipID)}`, New: `var errs []error`},
+		},
+	} {
+		for _, m := range rows {
+			t.Run(m.Check, func(t *testing.T) {
+				t.Parallel()
+				mutant.Run(t, m, "attest/policy", test)
+			})
+		}
+	}
+}

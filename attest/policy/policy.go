@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package policy reads the one file that says what is accepted: the jobs that an environment runs, the environments
-// that may have built, and the artifacts that a consumer takes.
+// that may have built and whose images they boot, what is revoked, and the artifacts that a consumer takes.
 //
 // The schema is closed and nothing in it defaults to accept. An unknown or repeated key, an anchor, a null, an empty
 // list and an absent field are errors of the file; a section that is absent refuses that use. Where everything is
@@ -45,6 +45,7 @@ type Policy struct {
 	expires deadline
 	jobs    *identity
 	envs    *environments
+	revoked *revoked
 	arts    *artifacts
 	open    []string
 }
@@ -55,6 +56,7 @@ type document struct {
 	Expires      deadline      `yaml:"expires"`
 	Jobs         *identity     `yaml:"jobs"`
 	Environments *environments `yaml:"environments"`
+	Revoked      *revoked      `yaml:"revoked"`
 	Artifacts    *artifacts    `yaml:"artifacts"`
 }
 
@@ -78,7 +80,7 @@ func Parse(b []byte) (*Policy, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return &Policy{
-		digest: binding.Sum(b), expires: d.Expires, jobs: d.Jobs, envs: d.Environments, arts: d.Artifacts, open: c.open,
+		digest: binding.Sum(b), expires: d.Expires, jobs: d.Jobs, envs: d.Environments, revoked: d.Revoked, arts: d.Artifacts, open: c.open,
 	}, nil
 }
 

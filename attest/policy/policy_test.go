@@ -27,9 +27,11 @@ environments:
   platforms: [snp]
   floor: strict
   revocation: required
+  images: any
   measurements:
     - "111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111"
   lateCompromise: [token]
+revoked: none
 artifacts:
   builders: [https://github.com/kettle/attest/builders/snp/default/v1]
   repositories:
@@ -78,7 +80,7 @@ func TestWhole(t *testing.T) {
 		t.Errorf("requires %v, %v", req, err)
 	}
 	want := []string{
-		"jobs.identitySource: any", "artifacts.repositories[0].id: any", "artifacts.workflows: any", "artifacts.refs: any",
+		"jobs.identitySource: any", "environments.images: any", "revoked: none", "artifacts.repositories[0].id: any", "artifacts.workflows: any", "artifacts.refs: any",
 	}
 	if got := p.Open(); !slices.Equal(got, want) {
 		t.Errorf("open places %q, want %q", got, want)
@@ -330,7 +332,7 @@ func TestFaultsAreJoined(t *testing.T) {
 	_, err := Parse([]byte("apiVersion: kettle/v1\njobs: {events: [push]}\nenvironments: {platforms: [snp]}\n"))
 	for _, want := range []string{
 		"expires", "jobs.repositories", "jobs.workflows", "jobs.refs", "jobs.identitySource", "environments.floor",
-		"environments.chips", "environments.measurements", "environments.lateCompromise",
+		"environments.chips", "environments.measurements", "environments.images", "revoked", "environments.lateCompromise",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no word about %s in %v", want, err)

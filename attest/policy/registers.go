@@ -49,7 +49,8 @@ func mustName(family string) []string {
 	}
 }
 
-// registers is one state of all registers that is accepted: name to value in lower-case hexadecimal, or "any".
+// registers is one state of all registers that is accepted: name to value in lower-case hexadecimal, "any", or "signed" for
+// what the image's reference values say.
 type registers struct {
 	line   int
 	values map[string]string
@@ -85,11 +86,12 @@ func (r registers) family() string {
 }
 
 // differ lists the registers whose value is not the one accepted, and gives how many have the very value written.
-func (r registers) differ(have map[string]string) (names []string, same int) {
+func (r registers) differ(env Environment) (names []string, same int) {
 	for name, want := range r.values {
-		got, quoted := have[name]
+		got, quoted := env.Registers[name]
+		fits := want == wordAny || want == wordSigned && env.signed(name) || got == want
 		switch {
-		case !quoted || (want != wordAny && got != want):
+		case !quoted || !fits:
 			names = append(names, name)
 		case want != wordAny:
 			same++
@@ -117,7 +119,7 @@ func (c *checker) registers(e *environments) {
 			}
 		}
 		for name, value := range r.values {
-			c.register(at+"."+name, name, f, value)
+			c.register(at+"."+name, name, f, value, e.Images.word == wordAny)
 		}
 	}
 	for _, p := range e.Platforms.values {
@@ -127,13 +129,19 @@ func (c *checker) registers(e *environments) {
 	}
 }
 
-func (c *checker) register(at, name, family, value string) {
+func (c *checker) register(at, name, family, value string, anyImage bool) {
 	if !slices.Contains(allNames(family), name) {
 		c.fault("%s: want registers of one kind, rtmr0 to rtmr2 or pcr0 to pcr23 without pcr15", at)
 		return
 	}
 	if value == wordAny {
 		c.opened(at, wordAny)
+		return
+	}
+	if value == wordSigned {
+		if anyImage {
+			c.fault("%s: signed needs environments.images to say who signs", at)
+		}
 		return
 	}
 	if err := hexDigits(familySize(family))(value); err != nil {
@@ -168,7 +176,7 @@ func (s *environments) allowRegisters(env Environment) error {
 		if r.family() != f {
 			continue
 		}
-		differ, same := r.differ(env.Registers)
+		differ, same := r.differ(env)
 		if len(differ) == 0 {
 			return nil
 		}

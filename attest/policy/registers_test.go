@@ -30,12 +30,14 @@ environments:
   chips: any
   providers: [CN=cc-us-east-2.amazonaws.com, "O=Some Provider, L=X"]
   revocation: required
+  images: any
   measurements: ["` + strings.Repeat("1", 96) + `"]
   registers:
     - {rtmr0: any, rtmr1: "` + strings.Repeat("8", 96) + `", rtmr2: any}
     - {` + strings.Join(rtmrs, ", ") + `}
     - {` + strings.Join(pcrs, ", ") + `}
   lateCompromise: none
+revoked: none
 `
 	for i := 0; i+1 < len(changes); i += 2 {
 		if !strings.Contains(text, changes[i]) {

@@ -16,6 +16,8 @@ const (
 	wordAny   = "any"
 	wordNone  = "none"
 	wordNever = "never"
+
+	wordSigned = "signed" // opens nothing: an image's signed reference values decide
 )
 
 // list is a list of strings, or one of the words of its field written in its place.

@@ -113,6 +113,11 @@ func encode(v any) ([]byte, error) {
 
 // parse reads the header of a statement of the given predicate type and decodes its predicate.
 func parse(payload []byte, predicateType string, predicate any) ([]Subject, error) {
+	return parseFor(payload, predicateType, predicate, checkSubjects)
+}
+
+// parseFor is parse with another check of the subjects.
+func parseFor(payload []byte, predicateType string, predicate any, check func([]Subject) error) ([]Subject, error) {
 	if len(payload) > MaxPayload {
 		return nil, malformed(fmt.Sprintf("a statement of at most %d bytes", MaxPayload), fmt.Sprintf("%d bytes", len(payload)))
 	}
@@ -129,7 +134,7 @@ func parse(payload []byte, predicateType string, predicate any) ([]Subject, erro
 	if h.PredicateType != predicateType {
 		return nil, malformed("predicateType "+predicateType, fmt.Sprintf("%q", h.PredicateType))
 	}
-	if err := checkSubjects(h.Subject); err != nil {
+	if err := check(h.Subject); err != nil {
 		return nil, err
 	}
 	if err := decode(h.Predicate, predicate); err != nil {

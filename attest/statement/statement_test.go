@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,7 +112,9 @@ func slsa() *Provenance {
 func makers() map[string]func() ([]byte, error) {
 	return map[string]func() ([]byte, error){
 		"boot": boot().Marshal, "dispatch": dispatch().Marshal, "response": response().Marshal, "final": final().Marshal,
-		"provenance": slsa().Marshal,
+		"provenance": slsa().Marshal, "vsa-image": imageVSA().Marshal, "vsa-self": selfVSA().Marshal,
+		"vsa-environment": environmentVSA().Marshal, "image-provenance": imageProvenance().Marshal,
+		"reference-values": referenceValues().Marshal,
 	}
 }
 
@@ -129,7 +133,9 @@ func parser[T marshaler](parse func([]byte) (T, error)) func([]byte) (marshaler,
 func parsers() map[string]func([]byte) (marshaler, error) {
 	return map[string]func([]byte) (marshaler, error){
 		"boot": parser(ParseBoot), "dispatch": parser(ParseDispatch), "response": parser(ParseResponse), "final": parser(ParseFinal),
-		"provenance": parser(ParseProvenance),
+		"provenance": parser(ParseProvenance), "vsa-image": parser(ParseImageVSA), "vsa-self": parser(ParseSelfVSA),
+		"vsa-environment": parser(ParseEnvironmentVSA), "image-provenance": parser(ParseImageProvenance),
+		"reference-values": parser(ParseReferenceValues),
 	}
 }
 
@@ -208,7 +214,7 @@ func TestOtherReader(t *testing.T) {
 		if err := s.Validate(); err != nil {
 			t.Errorf("%s: %v", kind, err)
 		}
-		if kind != "provenance" {
+		if kind != "provenance" && kind != "image-provenance" {
 			continue
 		}
 		predicate, err := protojson.Marshal(s.GetPredicate())
@@ -242,7 +248,8 @@ func TestKind(t *testing.T) {
 		kind, attribute := Kind(b)
 		want := map[string][2]string{
 			"boot": {SCAIType, AttributeEnvironmentKey}, "dispatch": {SCAIType, AttributeBuildIDBound}, "response": {SCAIType, AttributeTEEBound},
-			"final": {SCAIType, AttributeJobFinished}, "provenance": {ProvenanceType, ""},
+			"final": {SCAIType, AttributeJobFinished}, "provenance": {ProvenanceType, ""}, "vsa-image": {VSAType, ""}, "vsa-self": {VSAType, ""}, "vsa-environment": {VSAType, ""},
+			"image-provenance": {ProvenanceType, ""}, "reference-values": {SCAIType, AttributeReferenceValue},
 		}[made]
 		if kind != want[0] || attribute != want[1] {
 			t.Errorf("%s: kind %q %q", made, kind, attribute)
@@ -441,7 +448,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		Kind(b)
 		read := 0
-		for _, kind := range []string{"boot", "dispatch", "response", "final", "provenance"} { // in order: coverage has to repeat
+		for _, kind := range slices.Sorted(maps.Keys(all)) { // in order: coverage has to repeat
 			s, err := all[kind](b)
 			if (s == nil) == (err == nil) {
 				t.Fatalf("%s: a statement and an error, or neither", kind)

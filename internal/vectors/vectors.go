@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vectors finds the captured reports and quotes that tests judge. They lie outside the repository. It is for tests
+// Package vectors finds the captured reports, quotes and bundles that tests judge. They lie outside the repository. It is for tests
 // only and guarantees that their absence is told: as a skip, or as a failure where KETTLE_REQUIRE_VECTORS=1 demands them.
 package vectors
 
@@ -13,6 +13,17 @@ import (
 // TEE gives the folder of captured evidence: tee below KETTLE_VECTORS, by default shared/vectors beside the module.
 func TEE(t testing.TB) string {
 	t.Helper()
+	return folder(t, "tee")
+}
+
+// Sigstore gives the folder of Sigstore bundles with their verdicts, which lies beside that of [TEE].
+func Sigstore(t testing.TB) string {
+	t.Helper()
+	return folder(t, "sigstore")
+}
+
+func folder(t testing.TB, kind string) string {
+	t.Helper()
 	dir := os.Getenv("KETTLE_VECTORS")
 	if dir == "" {
 		root, err := os.Getwd()
@@ -24,7 +35,7 @@ func TEE(t testing.TB) string {
 		}
 		dir = filepath.Join(root, "..", "shared", "vectors")
 	}
-	dir = filepath.Join(dir, "tee")
+	dir = filepath.Join(dir, kind)
 	if _, err := os.Stat(dir); err != nil { //nolint:gosec // the folder is named by whoever runs the tests.
 		if os.Getenv("KETTLE_REQUIRE_VECTORS") == "1" {
 			t.Fatalf("no vectors: %v", err)
