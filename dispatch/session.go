@@ -34,7 +34,7 @@ const (
 type Config struct {
 	Folder     *Folder
 	Machine    Machine
-	Credential secret.String // for the guest: a token, or a GitHub App as JSON
+	Credential secret.String // for the guest: a token, or a GitHub App as JSON; empty where an admission server gives it
 	Reaper     *Reaper       // its logger and metrics are the session's too
 }
 
@@ -42,7 +42,7 @@ type Config struct {
 func (c Config) Validate() error {
 	var faults []error
 	for name, absent := range map[string]bool{
-		"folder": c.Folder == nil, "machine": c.Machine == nil, "credential": c.Credential.Empty(), "reaper": c.Reaper == nil,
+		"folder": c.Folder == nil, "machine": c.Machine == nil, "reaper": c.Reaper == nil,
 	} {
 		if absent {
 			faults = append(faults, fmt.Errorf("%s: absent", name))

@@ -312,7 +312,7 @@ func TestStatus(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	t.Parallel()
-	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "credential") {
+	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "machine") {
 		t.Errorf("an empty configuration: %v", err)
 	}
 	if err := (&Reaper{}).Validate(); err == nil || !strings.Contains(err.Error(), "registry") || !strings.Contains(err.Error(), "settle") {

@@ -14,7 +14,7 @@ const (
 	ModuleList = ModulesDir + "/list"
 	// ScratchDir is an empty directory of the root file system: where the job's disk is mounted.
 	ScratchDir = "/var/lib/kettle"
-	// ScratchDevice is the block device in memory that the job's disk lies on.
+	// ScratchDevice is the block device in memory that the job's disk lies on, or the tags of its blocks.
 	ScratchDevice = "/dev/ram0"
 	// ScratchDeviceKiB is its size. Pages are allocated when they are written to; this is only more than any machine has.
 	ScratchDeviceKiB = 1 << 30
@@ -22,8 +22,16 @@ const (
 	MakeXFS = "/usr/sbin/mkfs.xfs"
 	// ToolsDir holds what a job finds of Kettle: kettle-action, started.sh and the runner.
 	ToolsDir = "/usr/lib/kettle"
-	// RootSerial is the serial number of the virtio disk that holds the root image.
-	RootSerial = "kettle-root"
+	// RootName is the name of the partition that holds the root file system and its hash tree. A whole virtio disk may have it
+	// as its serial number instead.
+	RootName = "kettle-root"
+	// BundleName is the name of the partition that holds the image's bundle of statements.
+	BundleName = "kettle-bundle"
+	// ScratchName is the name of the partition, or the serial number of the whole virtio disk, for the job's disk when it does
+	// not lie in memory. What is on it before is lost.
+	ScratchName = "kettle-scratch"
+	// Serial is the serial line that kettled says its one sentence on.
+	Serial = "/dev/ttyS0"
 	// ControlPort is the virtio-serial port of the launcher's channel.
 	ControlPort = "dev.kettle.control"
 	// QuotePort is the virtio-serial port of the simulated secure processor.

@@ -16,15 +16,26 @@ const maxModuleList = 64 << 10
 type Module struct {
 	File       string   // base name in [ModulesDir], for example "brd.ko"
 	Parameters []string // each "name=value"; most modules have none
+	Optional   bool     // for hardware that a machine may lack: the kernel may say that there is none
 }
+
+// optionalMark stands before the file name of an optional module.
+const optionalMark = "?"
 
 var (
 	moduleFile      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_]*\.ko$`)
 	moduleParameter = regexp.MustCompile(`^[a-z][a-z0-9_]*=[A-Za-z0-9_]+$`)
 )
 
-// String gives the module's line of the list, without the newline: the file and the parameters, one space between each.
-func (m Module) String() string { return strings.Join(append([]string{m.File}, m.Parameters...), " ") }
+// String gives the module's line of the list, without the newline: a question mark when it is optional, the file, and the
+// parameters, one space between each.
+func (m Module) String() string {
+	line := strings.Join(append([]string{m.File}, m.Parameters...), " ")
+	if m.Optional {
+		return optionalMark + line
+	}
+	return line
+}
 
 func (m Module) validate() error {
 	if !moduleFile.MatchString(m.File) {
@@ -66,8 +77,9 @@ func ParseModules(text string) ([]Module, error) {
 	var modules []Module
 	seen := map[string]bool{}
 	for line := range strings.Lines(text) {
-		words := strings.Split(strings.TrimSuffix(line, "\n"), " ")
-		m := Module{File: words[0], Parameters: words[1:]}
+		line, optional := strings.CutPrefix(strings.TrimSuffix(line, "\n"), optionalMark)
+		words := strings.Split(line, " ")
+		m := Module{File: words[0], Parameters: words[1:], Optional: optional}
 		if err := m.validate(); err != nil {
 			return nil, fmt.Errorf("reading the module list: %w", err)
 		}

@@ -12,9 +12,9 @@ import (
 
 func TestModules(t *testing.T) {
 	t.Parallel()
-	want := []image.Module{{File: "a.ko"}, {File: "brd.ko", Parameters: []string{"rd_nr=1", "rd_size=1024"}}, {File: "xt_MASQUERADE.ko"}}
+	want := []image.Module{{File: "a.ko"}, {File: "brd.ko", Parameters: []string{"rd_nr=1", "rd_size=1024"}}, {File: "xt_MASQUERADE.ko"}, {File: "gve.ko", Optional: true}}
 	text, err := image.FormatModules(want)
-	if err != nil || text != "a.ko\nbrd.ko rd_nr=1 rd_size=1024\nxt_MASQUERADE.ko\n" {
+	if err != nil || text != "a.ko\nbrd.ko rd_nr=1 rd_size=1024\nxt_MASQUERADE.ko\n?gve.ko\n" {
 		t.Fatalf("got %q, %v", text, err)
 	}
 	got, err := image.ParseModules(text)
@@ -34,6 +34,11 @@ func TestModulesRefused(t *testing.T) {
 		"compressed":          "a.ko.xz\n",
 		"no module":           "a\n",
 		"twice":               "a.ko\na.ko\n",
+		"optional and not":    "a.ko\n?a.ko\n",
+		"twice optional":      "??a.ko\n",
+		"a mark at the end":   "a.ko?\n",
+		"a mark alone":        "?\n",
+		"a mark and a space":  "? a.ko\n",
 		"a space at the end":  "a.ko \n",
 		"two spaces":          "a.ko  b=1\n",
 		"a space first":       " a.ko\n",
@@ -64,6 +69,7 @@ func TestModulesRefused(t *testing.T) {
 func FuzzParseModules(f *testing.F) {
 	f.Add("a.ko\nbrd.ko rd_nr=1 rd_size=1024\n")
 	f.Add("a.ko\na.ko\n")
+	f.Add("?a.ko\nb.ko\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		modules, err := image.ParseModules(text)
 		if err != nil {

@@ -75,10 +75,12 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Ports are the outside of an environment. All are required but Log and Watch.
+// Ports are the outside of an environment. All are required but Admission, Log and Watch.
 type Ports struct {
 	Device     Device
 	Appraiser  Appraiser
+	Image      ImageVerifier
+	Admission  Admission // optional: without it nobody outside is asked, and the credential comes another way
 	Registrar  Registrar
 	Sandbox    Sandbox
 	Identifier Identifier
@@ -137,7 +139,7 @@ func New(c Config, p Ports) (*Agent, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	if p.Device == nil || p.Appraiser == nil || p.Registrar == nil || p.Sandbox == nil || p.Identifier == nil ||
+	if p.Device == nil || p.Appraiser == nil || p.Image == nil || p.Registrar == nil || p.Sandbox == nil || p.Identifier == nil ||
 		p.Policy == nil || p.Gate == nil || p.Keeper == nil || p.Sink == nil || p.Logs == nil || p.Journal == nil || p.Now == nil {
 		return nil, errors.New("an environment needs all of its ports")
 	}

@@ -81,7 +81,7 @@ func TestOneJob(t *testing.T) {
 		t.Error("the register is not what the event log replays to")
 	}
 	want := []string{
-		"state boot", "state registering", "register", "start", "state listening", "state claimed", "freeze", "identify",
+		"state boot", "verify image", "state registering", "register", "start", "state listening", "state claimed", "freeze", "identify",
 		"allow", "thaw", "state running", "open",
 		"state responding", "settle", "freeze", "hold", "thaw", "freeze", "thaw", "release", "state running",
 		"state responding", "settle", "freeze", "hold", "thaw", "freeze", "thaw", "release", "state running",

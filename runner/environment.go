@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kettle/attest/attest/binding"
@@ -36,27 +37,33 @@ type environment struct {
 	self     Self
 	log      eventlog.Log
 	boot     record
+	summary  []byte // VSA-SELF, one line
+	admitted []byte // VSA-ENV, one line; nil where nobody outside was asked
 	dispatch record
 	buildID  string
 	job      *Job
 	began    time.Time // dispatch
 }
 
-// newEnvironment makes the environment key, extends the register with it, and quotes BOOT.
+// newEnvironment verifies the machine's own image, extends the register with the configuration, makes the environment key,
+// extends the register with it, and quotes BOOT. Before the image is verified there is no key.
 func newEnvironment(ctx context.Context, p Ports, c Config) (*environment, error) {
 	e := &environment{device: p.Device, appr: p.Appraiser, now: p.Now}
-	probe, err := e.device.Quote(ctx, [64]byte{})
+	own, err := e.verifySelf(ctx, p.Image)
 	if err != nil {
-		return nil, fmt.Errorf("asking the secure processor: %w", err)
+		return nil, err
 	}
-	if e.self, err = e.appr.Appraise(probe, e.now()); err != nil {
-		return nil, fmt.Errorf("appraising this machine: %w", err)
+	if err := e.event(ctx, eventlog.Configuration, c.Configuration); err != nil {
+		return nil, err
 	}
 	if e.key, err = bundle.NewKey(); err != nil {
 		return nil, err
 	}
 	e.keyID = e.key.Digest()
 	if err := e.event(ctx, eventlog.EnvironmentKey, e.keyID); err != nil {
+		return nil, err
+	}
+	if e.summary, err = e.summarise(ctx, own, c.Software); err != nil {
 		return nil, err
 	}
 	boot := statement.Boot{EnvironmentKey: e.keyID, Conditions: statement.BootConditions{
@@ -72,6 +79,44 @@ func newEnvironment(ctx context.Context, p Ports, c Config) (*environment, error
 	}
 	return e, nil
 }
+
+// verifySelf asks what this machine is, and whether it runs the image that it should.
+func (e *environment) verifySelf(ctx context.Context, verifier ImageVerifier) (Image, error) {
+	probe, err := e.device.Quote(ctx, [64]byte{})
+	if err != nil {
+		return Image{}, fmt.Errorf("asking the secure processor: %w", err)
+	}
+	at := e.now()
+	if e.self, err = e.appr.Appraise(probe, at); err != nil {
+		return Image{}, fmt.Errorf("appraising this machine: %w", err)
+	}
+	own, err := verifier.VerifyImage(ctx, probe, at)
+	if err != nil {
+		return Image{}, fmt.Errorf("verifying the image that this machine runs: %w", err)
+	}
+	return own, nil
+}
+
+// summarise signs VSA-SELF: what the machine found about its own image.
+func (e *environment) summarise(ctx context.Context, own Image, software map[string]string) ([]byte, error) {
+	attested := func(name string, d binding.Digest) statement.ResourceDescriptor {
+		return statement.ResourceDescriptor{Name: name, Digest: statement.SHA256(d)}
+	}
+	v := statement.SelfVSA{EnvironmentKey: e.keyID, Image: own.Files, Summary: statement.VSA{
+		Verifier: statement.Verifier{ID: statement.SelfVerifier, Version: software}, TimeVerified: e.now(),
+		Policy: statement.VSAPolicy{URI: policyURI, Digest: own.Policy}, Result: statement.Passed,
+		Inputs: []statement.ResourceDescriptor{attested("image provenance", own.Provenance), attested("reference values", own.References)},
+		Levels: append(slices.Clone(own.Levels), statement.PropertySelf, statement.PropertyRevocationNotChecked),
+	}}
+	payload, err := v.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("summarising the verification of the image: %w", err)
+	}
+	return bundle.Sign(ctx, e.key, payload)
+}
+
+// policyURI says where the policy lies that a machine judges itself by: in the image.
+const policyURI = "file:///etc/kettle/policy.yaml"
 
 // bind makes and quotes the DISPATCH statement and erases the environment key. It runs before the started hook is
 // answered, so before any code of the job runs.
@@ -163,7 +208,7 @@ func (e *environment) respond(ctx context.Context, p *statement.Provenance, sequ
 		Sequence: sequence, Subjects: p.Subjects, Statement: payload, Signed: rec.bundle, BuildID: e.buildID,
 		BuilderID: p.BuilderID, Platform: e.self.Instance.Platform, Facts: e.job.Facts,
 		Measurement: e.self.Measurement, EnvironmentKey: e.keyID, StatementKey: key.Digest(),
-		Bundle: bytes.Join([][]byte{rec.lines(), lines(responseLine), e.dispatch.lines(), e.boot.lines()}, nil),
+		Bundle: bytes.Join([][]byte{rec.lines(), lines(responseLine), e.dispatch.lines(), e.boot.lines(), lines(e.admission()...)}, nil),
 	}, nil
 }
 

@@ -59,8 +59,9 @@ type world struct {
 	freezeAfter                                       int                             // freezes that work
 	slow                                              func(ctx context.Context) error // of identifying
 	appraise                                          func(n int) (Self, error)       // of the n-th quote
-	hang                                              string                          // file that the sink never takes
-	spoil                                             func()                          // says something at the door
+	imageErr, admitErr                                error
+	hang                                              string // file that the sink never takes
+	spoil                                             func() // says something at the door
 }
 
 func newWorld(t *testing.T) *world {
@@ -119,6 +120,55 @@ func (w *world) Quote(ctx context.Context, rd [64]byte) (Quote, error) {
 		return Quote{}, w.quoteErr
 	}
 	return Quote{evidence.Evidence{Kind: evidence.SNP, Report: rd[:], Endorsements: evidence.Endorsements{Leaf: []byte("certificate")}}}, nil
+}
+
+// VerifyImage finds the image good, and that nothing was made of this machine before.
+func (w *world) VerifyImage(context.Context, Quote, time.Time) (Image, error) {
+	w.note("verify image")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.register.IsZero() {
+		w.t.Error("the register is extended before the image is verified")
+	}
+	if w.imageErr != nil {
+		return Image{}, w.imageErr
+	}
+	return Image{
+		Files:      []statement.Subject{{Name: "initrd.cpio", Digest: statement.SHA256(binding.Sum([]byte("initrd")))}},
+		Provenance: binding.Sum([]byte("provenance")), References: binding.Sum([]byte("references")), Policy: binding.Sum([]byte("policy")),
+		Levels: []string{statement.BuildLevel(3)},
+	}, nil
+}
+
+// Admit asks the environment for a quote of its request, as every dispatcher does.
+func (w *world) Admit(ctx context.Context, e Applicant) ([]byte, error) {
+	w.note("admit")
+	if w.admitErr != nil {
+		return nil, w.admitErr
+	}
+	signed, quoted, err := e.Quote(ctx, []byte(`{"request":1}`), binding.Digest{1}, binding.Digest{2})
+	if err != nil {
+		return nil, err
+	}
+	if b, err := bundle.Parse(signed); err != nil {
+		return nil, err
+	} else if _, err := b.Verify(must(evidence.Parse(quoted)).PublicKey); err != nil {
+		return nil, err
+	}
+	if boot, bootEvidence := e.Boot(); binding.Sum(must(evidence.Parse(bootEvidence)).PublicKey) != e.Key() || len(boot) == 0 {
+		return nil, errors.New("BOOT is of another environment")
+	}
+	return admittedLine(), nil
+}
+
+// admittedLine stands for a VSA-ENV: nothing here reads it.
+func admittedLine() []byte { return []byte(`{"admitted":true}`) }
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
 
 func (w *world) Extend(_ context.Context, d binding.Digest) error {
@@ -396,7 +446,7 @@ func (w *world) agent(change func(*Config)) *Agent {
 
 func ports(w *world, journal io.Writer) Ports {
 	return Ports{
-		Device: w, Appraiser: w, Registrar: w, Sandbox: w, Identifier: w, Policy: w, Gate: w, Keeper: w, Sink: w, Logs: w,
+		Device: w, Appraiser: w, Image: w, Registrar: w, Sandbox: w, Identifier: w, Policy: w, Gate: w, Keeper: w, Sink: w, Logs: w,
 		Journal: journal, Now: time.Now, Watch: func(e Entry, _ []byte) { w.enter(e) },
 	}
 }

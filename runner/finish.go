@@ -162,7 +162,7 @@ func (a *Agent) deliver(ctx context.Context, l last) error {
 	}
 	put("final.intoto.jsonl", l.final)
 	put("changes.jsonl", l.changes)
-	put("boot.intoto.jsonl", a.env.boot.lines())
+	put("boot.intoto.jsonl", append(a.env.boot.lines(), lines(append(a.env.admission(), a.env.summary)...)...))
 	if a.env.job != nil {
 		put("dispatch.intoto.jsonl", a.env.dispatch.lines())
 	}

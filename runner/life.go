@@ -40,6 +40,9 @@ func (a *Agent) live(ctx context.Context) ending {
 		return fault(err)
 	}
 	a.note(func(s *Status) { s.Platform = a.env.self.Instance.Platform })
+	if err := a.admit(ctx); err != nil {
+		return fault(err)
+	}
 	if err := a.journal.Enter(OnBoot, ""); err != nil {
 		return fault(err)
 	}

@@ -24,6 +24,8 @@ func TestMutants(t *testing.T) {
 		{"name that was asked for", registering, "if reg.Name != name || reg.ID <= 0 {", "if reg.ID <= 0 {", "AnotherName$"},
 		{"number of the runner", registering, "if reg.Name != name || reg.ID <= 0 {", "if reg.Name != name {", "NoNumber$"},
 		{"state removed", "finish.go", "if removeErr != nil {", "if false {", "ForgottenName$"},
+		{"image before keys", environment, "return Image{}, fmt.Errorf(\"verifying the image", "_ = fmt.Errorf(\"verifying the image", "OtherImage$"},
+		{"admission before registering", "life.go", "if err := a.admit(ctx); err != nil {", "if err := a.admit(ctx); err != nil && false {", "NotAdmitted$"},
 		{"environment key is erased", environment, "if e != nil && e.key != nil {", "if false {", "KeyBesideAJob$"},
 		{"quotes of this machine", environment, "if self != e.self {", "if false {", "OtherMachine$"},
 		{"one hook", "life.go", "r.reply(struct{}{}, refuse(", "r.reply(struct{}{}, nil)\n\t\t\t_ = error(refuse(", "SecondHook$"},

@@ -86,6 +86,39 @@ type Self struct {
 	Measurement [48]byte
 }
 
+// ImageVerifier holds this machine's own quote against what a trusted workflow signed about its image, before any key is
+// made. A machine that cannot be shown to run that image gets no environment. It cannot vouch for itself: nobody outside
+// relies on it.
+type ImageVerifier interface {
+	VerifyImage(ctx context.Context, q Quote, at time.Time) (Image, error)
+}
+
+// Image is the image that the machine runs from, as it verified it.
+type Image struct {
+	Files      []statement.Subject // of the image's provenance
+	Provenance binding.Digest      // SHA-256 of the provenance payload
+	References binding.Digest      // SHA-256 of the payload with the reference values
+	Policy     binding.Digest      // SHA-256 of the policy file under which it holds
+	Levels     []string            // what holds: levels of SLSA, and properties such as what the time rests on
+}
+
+// Admission has somebody outside appraise the environment before anything is entrusted to it.
+type Admission interface {
+	// Admit takes what the environment is given for the registration of its runner. It returns the signed summary of the
+	// appraisal (VSA-ENV, one line) after it found it to be of this environment, signed by whom the measured configuration
+	// names.
+	Admit(ctx context.Context, e Applicant) ([]byte, error)
+}
+
+// Applicant is an environment that asks to be admitted.
+type Applicant interface {
+	Key() binding.Digest             // the environment's name
+	Instance() statement.Instance    // as its own quote names it
+	Boot() (signed, evidence []byte) // the BOOT statement and its evidence, a line each
+	// Quote signs an admission request with the environment key and has it quoted for this nonce and this HPKE key.
+	Quote(ctx context.Context, payload []byte, nonce, hpkeKey binding.Digest) (signed, evidence []byte, err error)
+}
+
 // Sandbox is where the runner program and the job run.
 type Sandbox interface {
 	// Start starts the runner program. The sandbox dies with ctx.

@@ -30,6 +30,9 @@ func (f *runFlags) described(p *place) (*image.Manifest, error) {
 	if err != nil {
 		return nil, cli.Usagef("--image: %w", err)
 	}
+	if _, err := os.Stat(filepath.Join(f.image, image.DiskFile)); err != nil {
+		return nil, cli.Usagef("--image: %w; kettle image build --format raw makes it, and kettle image attest --disk puts the image's bundle into it", err)
+	}
 	line, err := image.ParseCommandLine(m.CommandLine)
 	if err != nil {
 		return nil, cli.Usagef("--image: %w", err)
@@ -48,7 +51,7 @@ func (a *app) start(ctx context.Context, f *runFlags, p *place, m *image.Manifes
 	}
 	file := func(name string) string { return filepath.Join(f.image, name) }
 	vm, err := a.launch(ctx, launch.Config{
-		Firmware: file(m.Firmware.Name), Kernel: file(m.Kernel.Name), Initrd: file(m.Initrd.Name), Root: file(m.Root.Name),
+		Firmware: file(m.Files.Firmware.Name), Kernel: file(m.Files.Kernel.Name), Initrd: file(m.Files.Initrd.Name), Disk: file(image.DiskFile),
 		CommandLine: m.CommandLine, MemoryMiB: f.memory, CPUs: f.cpus, Acceleration: launch.Auto, Forwards: p.forwards, Console: folder.Console(), Folder: folder.Machine(),
 		NewProcessor: func(digest [48]byte) (launch.Processor, error) { return authority.NewProcessor(digest, time.Now()) },
 	})

@@ -47,6 +47,7 @@ type place struct {
 	client   *github.Client
 	target   dispatch.Target
 	secret   secret.String
+	app      bool // the credential is a GitHub App
 	forwards []launch.Forward
 }
 
@@ -67,6 +68,7 @@ func (f *placeFlags) open() (*place, error) {
 	if p.secret, credential, err = readCredential(f.credential); err != nil {
 		return nil, err
 	}
+	p.app = credential.App != nil
 	roots, err := f.roots(p.config.GitHub.Roots)
 	if err != nil {
 		return nil, err
@@ -81,6 +83,14 @@ func (f *placeFlags) open() (*place, error) {
 		return nil, cli.Usagef("--settings, --credential: %w", err)
 	}
 	return p, nil
+}
+
+// given is the credential that a machine gets from its launcher: none where the image's configuration has it admitted.
+func (p *place) given() secret.String {
+	if p.config.Credential.From != config.FromLauncher {
+		return secret.String{}
+	}
+	return p.secret
 }
 
 // roots gives the private authorities of the configuration; nil means the system's.

@@ -40,6 +40,7 @@ func (a *app) run(ctx context.Context, args []string) error {
 follows it to its end, and removes from GitHub what a dead machine has left.
 
   run     start one machine for one job and stay with it
+  admit   appraise machines from outside, and give only those that pass a credential
   status  how the machines of a state folder stand
   drain   have a machine end as soon as no job is lost by it
   reap    remove what machines of dead launchers have left
@@ -60,7 +61,7 @@ Exit codes:
   kettle-dispatch drain --state /var/lib/kettle --wait
   kettle-dispatch reap --settings settings --credential token --state /var/lib/kettle`,
 	}
-	root.AddCommand(a.runCommand(), a.statusCommand(), a.drainCommand(), a.reapCommand(), a.simulatorCommand()) //nolint:contextcheck // cobra hands the context of ExecuteContext to each command.
+	root.AddCommand(a.runCommand(), a.admitCommand(), a.statusCommand(), a.drainCommand(), a.reapCommand(), a.simulatorCommand()) //nolint:contextcheck // cobra hands the context of ExecuteContext to each command.
 	return a.Execute(ctx, root, a.io, args)
 }
 

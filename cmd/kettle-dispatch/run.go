@@ -36,8 +36,9 @@ func (a *app) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run --image DIR --settings DIR --simulator DIR --credential FILE --state DIR",
 		Short: "Start one machine for one job and stay with it",
-		Long: `run starts the image in a machine of its own and gives it the credential, with which it registers itself at GitHub as
-an ephemeral runner. It stays until the machine has ended: after its one job, or without one after the configuration's
+		Long: `run starts the image in a machine of its own, which registers itself at GitHub as an ephemeral runner. Where the
+configuration says credential.from: launcher, run gives it the credential; otherwise the machine has to be admitted (see
+kettle-dispatch admit), and run keeps the credential for tidying up. It stays until the machine has ended: after its one job, or without one after the configuration's
 idle time. Whichever way the machine ends, run then has GitHub list its runners, removes what is there, and asks again.
 
 There is no launcher for TEE hardware yet. The machine runs in QEMU, and --simulator names the root of the secure
@@ -125,7 +126,7 @@ func (a *app) runOne(ctx context.Context, f *runFlags) (err error) {
 		return errors.Join(err, folder.Discard())
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
-	session, err := dispatch.New(dispatch.Config{Folder: folder, Machine: vm, Credential: p.secret, Reaper: reaper})
+	session, err := dispatch.New(dispatch.Config{Folder: folder, Machine: vm, Credential: p.given(), Reaper: reaper})
 	if err != nil {
 		vm.Kill()
 		return errors.Join(err, vm.Wait(), vm.Control().Close())

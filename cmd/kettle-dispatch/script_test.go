@@ -27,6 +27,7 @@ import (
 	"github.com/kettle/attest/cmd/internal/cli"
 	"github.com/kettle/attest/dispatch"
 	"github.com/kettle/attest/image"
+	"github.com/kettle/attest/image/imagetest"
 	"github.com/kettle/attest/internal/fakegithub"
 	"github.com/kettle/attest/internal/secret"
 )
@@ -148,10 +149,12 @@ github:
   labels: [attested-cvm]
   roots: [demo-ca.pem]
   hosts: [%s]
+image: {bundle: partition, trustedRoot: sigstore.json, maxAge: 720h}
 credential: {from: launcher}
 sandbox:
   profile: strict
   init: small
+  scratch: memory
   limits: {memoryMiB: 1024, processes: 2048, cpus: 1, diskMiB: 1024, ioMiBps: 4096, outputMiB: 4096, freezeTime: 45s}
 egress: {beforeDispatch: github-only, after: {mode: none}}
 policy: policy.yaml
@@ -170,18 +173,21 @@ network:
 
 // imageFiles adds an image's folder whose manifest fits its files and the configuration.
 func imageFiles(files map[string][]byte) error {
-	m := image.Manifest{SchemaName: image.Schema, RootDigest: image.SHA256{1}, KernelVersion: "6.12", Toolchain: image.Toolchain{
-		Go: "go1.26.0", Packages: image.SHA256{2}, Recipe: image.SHA256{3},
-	}}
+	m := imagetest.Manifest()
 	for name, file := range map[string]*image.File{
-		"firmware.bin": &m.Firmware, "vmlinuz": &m.Kernel, "initrd.cpio": &m.Initrd, "root.erofs": &m.Root,
+		"firmware.bin": &m.Files.Firmware, "vmlinuz": &m.Files.Kernel, "initrd.cpio": &m.Files.Initrd, "root.erofs": &m.Files.Root,
 	} {
 		files["image/"+name] = []byte(name)
 		*file = image.File{Name: name, SHA256: sha256.Sum256([]byte(name)), Size: int64(len(name))}
 	}
-	m.CommandLine = image.CommandLine{Config: sha256.Sum256(files["settings/config.yaml"]), Root: m.RootDigest}.String()
+	for i, c := range m.Components {
+		if c.Name == image.ComponentConfiguration {
+			m.Components[i].SHA256 = sha256.Sum256(files["settings/config.yaml"])
+		}
+	}
+	imagetest.Relabel(m)
 	data, err := m.Marshal()
-	files["image/"+image.ManifestName] = data
+	files["image/"+image.ManifestName], files["image/"+image.DiskFile] = data, data
 	return err
 }
 

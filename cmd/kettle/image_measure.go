@@ -29,7 +29,7 @@ const (
 // measureFlags are the flags as written.
 type measureFlags struct {
 	platform, manifest, ovmf, kernel, initrd, cmdline string
-	uki, loader, disk, vmm, features                  string
+	uki, loader, disk, variables, vmm, features       string
 	vcpus                                             []int
 	vcpuTypes                                         []string
 	memory                                            uint64
@@ -55,7 +55,7 @@ type measurement struct {
 
 func (a *app) imageCommand() *cobra.Command {
 	group := &cobra.Command{Use: "image", Short: "Work with build images"}
-	group.AddCommand(a.imageMeasureCommand())
+	group.AddCommand(a.imageBuildCommand(), a.imageFetchCommand(), a.imageLockCommand(), a.imageMeasureCommand(), a.imageAttestCommand(), a.imageVerifyCommand(), a.imageRunCommand())
 	return group
 }
 
@@ -69,7 +69,7 @@ func (a *app) imageMeasureCommand() *cobra.Command {
   snp  the launch digest of a direct boot (--kernel) or of the firmware alone, one for each --vcpus and --vcpu-type
   tdx  MRTD of the firmware; RTMR1 and RTMR2 of a direct boot (--kernel) or of a unified kernel image (--uki)
   tpm  PCR 4, 9, 11 and 12 of a unified kernel image, or of a direct boot
-  sim  the simulator's launch digest
+  sim  the simulator's launch digest of a direct boot, or of a unified kernel image (--uki) with --ovmf and --variables
 
 Where a register depends on the version of the host's software, each value is given with the name of its variant:
 
@@ -104,6 +104,7 @@ func (f *measureFlags) define(cmd *cobra.Command) {
 	flags.StringVar(&f.uki, "uki", "", "unified kernel image with systemd-stub")
 	flags.StringVar(&f.loader, "uki-from", "disk", "what starts the unified kernel image: disk, or qemu for QEMU's -kernel")
 	flags.StringVar(&f.disk, "disk", "", "disk image that holds the unified kernel image; tdx measures its partition table")
+	flags.StringVar(&f.variables, "variables", "", "with --uki, for sim: file of the firmware's variables as the machine finds them")
 	flags.BoolVar(&f.secureBoot, "secure-boot", false, "the firmware enforces secure boot")
 	flags.IntSliceVar(&f.vcpus, "vcpus", nil, "number of processors, for snp; several with commas")
 	flags.StringSliceVar(&f.vcpuTypes, "vcpu-type", nil, "QEMU's model of the processors as EPYC-Milan, or a CPUID signature as 0xa00f11, for snp; several with commas")
@@ -136,7 +137,7 @@ func (a *app) imageMeasure(ctx context.Context, f measureFlags) error {
 	case platformTPM:
 		values, err = f.measureTPM(ctx, parts)
 	case platformSim:
-		values, err = measureSim(ctx, parts)
+		values, err = f.measureSim(ctx, parts)
 	}
 	if err != nil {
 		return err
@@ -171,7 +172,7 @@ func (f measureFlags) check() error {
 		platformSNP: {"ovmf", "kernel", "initrd", "cmdline", "manifest", "vcpus", "vcpu-type", "vmm", "guest-features"},
 		platformTDX: {"ovmf", "kernel", "initrd", "cmdline", "manifest", "uki", "uki-from", "disk", "secure-boot", "memory"},
 		platformTPM: {"kernel", "initrd", "cmdline", "manifest", "uki", "uki-from", "secure-boot", "memory"},
-		platformSim: {"ovmf", "kernel", "initrd", "cmdline", "manifest"},
+		platformSim: {"ovmf", "kernel", "initrd", "cmdline", "manifest", "uki", "variables"},
 	}
 	allowed, ok := belongs[f.platform]
 	if !ok {
@@ -181,7 +182,7 @@ func (f measureFlags) check() error {
 	for _, name := range allowed {
 		mine[name] = true
 	}
-	for _, name := range []string{"ovmf", "kernel", "initrd", "cmdline", "manifest", "uki", "uki-from", "disk", "secure-boot", "vcpus", "vcpu-type", "vmm", "guest-features", "memory"} {
+	for _, name := range []string{"ovmf", "kernel", "initrd", "cmdline", "manifest", "uki", "uki-from", "disk", "variables", "secure-boot", "vcpus", "vcpu-type", "vmm", "guest-features", "memory"} {
 		if f.set(name) && !mine[name] {
 			return cli.Usagef("--%s says nothing about --platform %s", name, f.platform)
 		}
@@ -208,8 +209,10 @@ func (f measureFlags) checkParts() error {
 		return cli.Usagef("--platform tpm needs --uki, --kernel or --manifest")
 	case (f.platform == platformSNP || f.platform == platformTDX || f.platform == platformSim) && f.ovmf == "" && f.manifest == "":
 		return cli.Usagef("--platform %s needs --ovmf or --manifest", f.platform)
-	case f.platform == platformSim && f.manifest == "" && (f.kernel == "" || f.initrd == "" || !f.set("cmdline")):
-		return cli.Usagef("--platform sim needs --ovmf, --kernel, --initrd and --cmdline, or --manifest")
+	case f.platform == platformSim && (f.uki == "") != (f.variables == ""):
+		return cli.Usagef("--uki and --variables belong together on --platform sim: both are in the digest")
+	case f.platform == platformSim && f.uki == "" && f.manifest == "" && (f.kernel == "" || f.initrd == "" || !f.set("cmdline")):
+		return cli.Usagef("--platform sim needs --ovmf with --kernel, --initrd and --cmdline, or with --uki and --variables, or --manifest")
 	case f.platform == platformTDX && f.uki != "" && f.loader == "disk" && f.disk == "":
 		return cli.Usagef("--uki on --platform tdx needs --disk, whose partition table is measured, or --uki-from qemu")
 	}

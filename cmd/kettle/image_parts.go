@@ -46,7 +46,7 @@ func (f measureFlags) parts() (imageParts, error) {
 	beside := func(file image.File) imageFile {
 		return imageFile{filepath.Join(filepath.Dir(f.manifest), file.Name), &file}
 	}
-	p := imageParts{firmware: beside(m.Firmware), kernel: beside(m.Kernel), initrd: beside(m.Initrd), cmdline: m.CommandLine}
+	p := imageParts{firmware: beside(m.Files.Firmware), kernel: beside(m.Files.Kernel), initrd: beside(m.Files.Initrd), cmdline: m.CommandLine}
 	if f.ovmf != "" {
 		p.firmware = imageFile{path: f.ovmf}
 	}

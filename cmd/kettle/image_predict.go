@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/kettle/attest/cmd/internal/cli"
+	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/image/measure"
 	"github.com/kettle/attest/image/measure/boot"
 )
@@ -22,7 +23,10 @@ const (
 	variantLast    = "initrd-last"
 )
 
-func measureSim(ctx context.Context, p imageParts) ([]measurement, error) {
+func (f measureFlags) measureSim(ctx context.Context, p imageParts) ([]measurement, error) {
+	if f.uki != "" {
+		return f.measureSimUKI(ctx, p)
+	}
 	var l measure.Launch
 	var err error
 	if l.Firmware, err = p.firmware.digest(ctx, p.progress); err != nil {
@@ -36,6 +40,21 @@ func measureSim(ctx context.Context, p imageParts) ([]measurement, error) {
 	}
 	l.CommandLine = measure.CommandLine(p.cmdline)
 	digest := measure.Sim(l)
+	return []measurement{value("measurement", "", digest[:])}, nil
+}
+
+func (f measureFlags) measureSimUKI(ctx context.Context, p imageParts) ([]measurement, error) {
+	var l measure.UKILaunch
+	for _, part := range []struct {
+		file imageFile
+		to   *image.SHA256
+	}{{p.firmware, &l.Firmware}, {imageFile{path: f.variables}, &l.Variables}, {imageFile{path: f.uki}, &l.UKI}} {
+		var err error
+		if *part.to, err = part.file.digest(ctx, p.progress); err != nil {
+			return nil, err
+		}
+	}
+	digest := measure.SimUKI(l)
 	return []measurement{value("measurement", "", digest[:])}, nil
 }
 

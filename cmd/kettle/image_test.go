@@ -11,6 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/kettle/attest/image"
+	"github.com/kettle/attest/image/imagetest"
 	"github.com/kettle/attest/image/measure/measuretest"
 )
 
@@ -32,12 +33,8 @@ func imageFiles(t testing.TB) map[string][]byte {
 	file := func(name string) image.File {
 		return image.File{Name: name, SHA256: sha256.Sum256(files[name]), Size: int64(len(files[name]))}
 	}
-	root := image.SHA256{7}
-	m := image.Manifest{
-		SchemaName: image.Schema, Firmware: file("amdsev.fd"), Kernel: file("vmlinuz"), Initrd: file("initrd"), Root: file("root"),
-		RootDigest: root, CommandLine: image.CommandLine{Config: image.SHA256{8}, Root: root}.String(), KernelVersion: "6.12.1",
-		Toolchain: image.Toolchain{Go: "go1.26.0", Packages: image.SHA256{9}, Recipe: image.SHA256{10}},
-	}
+	m := imagetest.Manifest()
+	m.Files.Firmware, m.Files.Kernel, m.Files.Initrd, m.Files.Root = file("amdsev.fd"), file("vmlinuz"), file("initrd"), file("root")
 	b, err := m.Marshal()
 	if err != nil {
 		t.Fatal(err)

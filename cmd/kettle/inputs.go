@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -81,16 +82,53 @@ func loadRoots(paths []string) (appraise.Roots, error) {
 	return roots, nil
 }
 
-// loadTrust reads the trust file with GitHub's keys; none is given when path is empty.
-func loadTrust(path string) (*token.Trust, error) {
-	if path == "" {
-		return nil, nil //nolint:nilnil // no trust file is a state of its own: tokens are refused then.
+// trusted is what --trusted-root names. What is not given is nil: whatever needs it is refused then.
+type trusted struct {
+	github   *token.Trust
+	sigstore *bundle.Trust
+}
+
+// loadTrusted reads trust files, each of the kind that its content says.
+func loadTrusted(paths []string) (t trusted, err error) {
+	for _, path := range paths {
+		b, err := readBounded(path, max(token.MaxTrust, bundle.MaxTrust))
+		if err != nil {
+			return trusted{}, &cli.UsageError{Err: err}
+		}
+		switch ours := isKettleTrust(b); {
+		case ours && t.github != nil || !ours && t.sigstore != nil:
+			return trusted{}, cli.Usagef("%s: a second file of its kind; --trusted-root takes one of each", path)
+		case ours:
+			t.github, err = token.ParseTrust(b)
+		default:
+			t.sigstore, err = bundle.ParseTrust(b)
+		}
+		if err != nil {
+			return trusted{}, cli.Usagef("%s: %w", path, err)
+		}
 	}
-	b, err := readBounded(path, token.MaxTrust)
+	return t, nil
+}
+
+// isKettleTrust tells Kettle's own trust file by its schema. What it is otherwise, its own reader says.
+func isKettleTrust(b []byte) bool {
+	var head struct {
+		Schema string `json:"schema"`
+	}
+	return json.Unmarshal(b, &head) == nil && head.Schema != ""
+}
+
+// loadSigstore reads a Sigstore trusted root. The flag for it and the flag for GitHub's keys have one name in all commands,
+// as both are roots that somebody trusts; each file says what it is.
+func loadSigstore(path string) (*bundle.Trust, error) {
+	b, err := readBounded(path, bundle.MaxTrust)
 	if err != nil {
 		return nil, &cli.UsageError{Err: err}
 	}
-	t, err := token.ParseTrust(b)
+	if isKettleTrust(b) {
+		return nil, cli.Usagef("%s: it holds the keys of GitHub's tokens; give the trusted_root.json of the Sigstore instance that signed", path)
+	}
+	t, err := bundle.ParseTrust(b)
 	if err != nil {
 		return nil, cli.Usagef("%s: %w", path, err)
 	}

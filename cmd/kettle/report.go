@@ -40,6 +40,7 @@ type verifyJSON struct {
 	Identity       string        `json:"identity,omitempty"`
 	IdentitySource string        `json:"identitySource,omitempty"`
 	Measurement    string        `json:"measurement,omitempty"`
+	Image          string        `json:"image,omitempty"`
 	Time           string        `json:"time,omitempty"`
 	Policy         string        `json:"policy,omitempty"` // digest of the policy file
 	Notes          []string      `json:"notes,omitempty"`
@@ -81,7 +82,7 @@ func (o outcome) json(p *policy.Policy) verifyJSON {
 	j.Verdict, j.Reasons, j.Error = verdict(o.err)
 	if r := o.result; o.err == nil {
 		j.Platform, j.Level, j.Builder, j.BuildID = r.Platform(), r.Level(), r.BuilderID(), r.BuildID()
-		j.Identity, j.IdentitySource, j.Measurement = r.Identity(), r.IdentitySource(), r.Measurement()
+		j.Identity, j.IdentitySource, j.Measurement, j.Image = r.Identity(), r.IdentitySource(), r.Measurement(), r.Image()
 		j.Time, j.Notes = r.Time().Format(time.RFC3339), r.Notes()
 	}
 	return j

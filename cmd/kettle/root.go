@@ -43,7 +43,7 @@ Exit codes:
   kettle inspect widget.tar.gz.intoto.jsonl
   kettle evidence verify report.bin --certificate vcek.der`,
 	}
-	root.AddCommand(a.verifyCommand(), a.inspectCommand(), a.evidenceCommand(), a.imageCommand()) //nolint:contextcheck // cobra hands the context of ExecuteContext to each command.
+	root.AddCommand(a.verifyCommand(), a.inspectCommand(), a.evidenceCommand(), a.imageCommand(), a.conformanceCommand()) //nolint:contextcheck // cobra hands the context of ExecuteContext to each command.
 	return a.Execute(ctx, root, streams, args)
 }
 

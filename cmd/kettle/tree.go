@@ -132,14 +132,18 @@ func explanation(link string) string {
 		return "a secure processor signed the quote; its certificates lead to a root you trust; its firmware meets the floor"
 	case "binding":
 		return "the 64 bytes in the quote cover exactly this provenance, this key, this build and this place in its log"
+	case "image":
+		return "a workflow that the policy names built the image, and signed what a machine that starts it measures"
 	case "measurement":
-		return "firmware, kernel and command line that were started are ones that the policy names"
+		return "firmware, kernel and command line that were started are signed for that image, or named by the policy"
 	case "event-log":
 		return "the machine made one key, took one job, and answered as often as it says"
 	case "dispatch":
 		return "before the job's code ran, the machine froze which job it is; provenance says the same in every field"
 	case "boot":
 		return "the key that froze the job was made by this very machine, at boot"
+	case "admission":
+		return "an operator whose key the policy names appraised this very machine before it got a job, and admits none twice"
 	case "token":
 		return "GitHub itself signed that such a job asked for a token for this machine's key"
 	case "identity":

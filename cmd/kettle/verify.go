@@ -27,9 +27,9 @@ const (
 
 // verifyFlags are the flags as written.
 type verifyFlags struct {
-	digest, policy, trustedRoot, at, format string
-	bundles, roots                          []string
-	offline, explain                        bool
+	digest, policy, at, format           string
+	bundles, roots, trustedRoots, images []string
+	offline, explain                     bool
 }
 
 // verifier is what all artifacts of one call are verified with.
@@ -37,7 +37,7 @@ type verifier struct {
 	flags  verifyFlags
 	policy *policy.Policy
 	roots  appraise.Roots
-	trust  *token.Trust
+	trust  trusted
 	at     time.Time
 }
 
@@ -62,16 +62,20 @@ func (a *app) verifyCommand() *cobra.Command {
   response     the same key signed the statement that names provenance and quote
   quote        the CPU's secure processor made the quote, up to a root you trust
   binding      the quote covers this provenance, this key and this build, as a response
-  measurement  the machine that was quoted is one that the policy names
+  image        a workflow that the policy names built and signed the image that the machine shows
+  measurement  what was quoted of the machine is signed for that image, or named by the policy
   event-log    what happened in the machine, replayed: one key, one job, nothing hidden
   dispatch     the one job, stated and quoted before any of its code ran
   boot         where the environment's key comes from, quoted at boot
+  admission    an operator appraised this very machine before it got its job, once
   token        GitHub's own signature over the job's identity
   identity     repository, workflow, ref and event are what the policy accepts
 
 The policy is required and decides; nothing defaults to accept. The bundle is ARTIFACT` + bundleSuffix + ` unless
 --bundle names others. Evidence of a simulator or another private root is refused unless --root names the root.
-GitHub's keys come from --trusted-root, never from the bundle. Nothing is fetched, ever.
+GitHub's keys, and the roots of whoever signs images, come from --trusted-root, never from the bundle: name a trust file
+of Kettle's and a trusted_root.json of Sigstore's; each is known by its content. The bundle of the image is one of the
+files of --bundle, or of --image-bundle, which leaves the default of --bundle as it is. Nothing is fetched, ever.
 
 All artifacts must pass. With --format json there is one JSON object a line and artifact, on failure too.`,
 		Example: `  # The bundle lies beside the artifact.
@@ -90,9 +94,10 @@ All artifacts must pass. With --format json there is one JSON object a line and 
 	flags := cmd.Flags()
 	flags.StringVar(&f.digest, "digest", "", "verify this digest (sha256:HEX) in place of a file; needs --bundle")
 	flags.StringArrayVar(&f.bundles, "bundle", nil, "bundle file; may be repeated (default ARTIFACT"+bundleSuffix+")")
+	flags.StringArrayVar(&f.images, "image-bundle", nil, "bundle of the image that built, image.intoto.jsonl; may be repeated")
 	flags.StringVar(&f.policy, "policy", "", "policy file (required)")
 	flags.StringArrayVar(&f.roots, "root", nil, "PEM file of a simulator's or private root, ASK then ARK; may be repeated")
-	flags.StringVar(&f.trustedRoot, "trusted-root", "", "trust file with GitHub's token keys (schema "+token.Schema+")")
+	flags.StringArrayVar(&f.trustedRoots, "trusted-root", nil, "file with GitHub's token keys ("+token.Schema+"), or Sigstore's trusted_root.json; may be repeated")
 	flags.StringVar(&f.at, "at", "", "judge certificates and policy at this time (default now)")
 	flags.BoolVar(&f.offline, "offline", false, "use no network; always so in this version")
 	flags.StringVar(&f.format, "format", formatTTY, "output: tty or json")
@@ -150,7 +155,7 @@ func newVerifier(f verifyFlags, args []string) (*verifier, error) {
 	v.at, errs[0] = parseTime(f.at)
 	v.policy, errs[1] = loadPolicy(f.policy)
 	v.roots, errs[2] = loadRoots(f.roots)
-	v.trust, errs[3] = loadTrust(f.trustedRoot)
+	v.trust, errs[3] = loadTrusted(f.trustedRoots)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -179,9 +184,17 @@ func (a *app) verifyOne(ctx context.Context, v *verifier, target string) outcome
 	if o.err != nil {
 		return o
 	}
-	req := attest.Request{Artifact: o.artifact, Policy: v.policy, Roots: v.roots, Trust: v.trust, At: v.at}
+	req := attest.Request{Artifact: o.artifact, Policy: v.policy, Roots: v.roots, Trust: v.trust.github, Sigstore: v.trust.sigstore, At: v.at}
 	if req.Files, o.err = loadBundles(v.flags.bundles, target); o.err != nil {
 		return o
+	}
+	if len(v.flags.images) > 0 {
+		images, err := loadBundles(v.flags.images, "")
+		if err != nil {
+			o.err = err
+			return o
+		}
+		req.Files = append(req.Files, images...)
 	}
 	o.result, o.trace, o.err = attest.Verify(ctx, req)
 	return o

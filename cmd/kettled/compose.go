@@ -43,7 +43,8 @@ type environment struct {
 	logs    *logs
 	journal *os.File
 	alarms  []runner.Alarm // that were raised before there was an agent
-	device  *collect.Device
+	own     *own           // what this machine found about itself
+	service *service
 	github  *github.Client
 	sets    *scaleset.Registrar // nil unless the configuration wants scale sets
 	sandbox *jail
@@ -52,8 +53,8 @@ type environment struct {
 }
 
 // compose makes the adapters and hands them to the ports that they serve. On an error nothing is left behind.
-func compose(ctx context.Context, env *boot.Environment, m *measured, given admission) (e *environment, err error) {
-	e = &environment{logs: newLogs()}
+func compose(ctx context.Context, env *boot.Environment, m *measured, own *own, given given) (e *environment, err error) {
+	e = &environment{logs: newLogs(), own: own, service: new(service)}
 	e.logs.hide(given.secret)
 	if app := given.credential.App; app != nil {
 		e.logs.hide(app.PrivateKey)
@@ -64,13 +65,10 @@ func compose(ctx context.Context, env *boot.Environment, m *measured, given admi
 			e = nil
 		}
 	}()
-	if err := e.connect(ctx, m, given.credential, given.prefix); err != nil {
-		return nil, err
-	}
 	if err := e.begin(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.enclose(ctx, env.RootSize, m, given.prefix); err != nil {
+	if err := e.enclose(ctx, m, given.prefix); err != nil {
 		return nil, err
 	}
 	made, err := readSoftware()
@@ -79,7 +77,24 @@ func compose(ctx context.Context, env *boot.Environment, m *measured, given admi
 	}
 	e.age(ctx, made)
 	e.agent = configure(env, m.config, made, given.prefix+"-")
-	return e, e.fill(m)
+	if err := e.fill(m); err != nil {
+		return nil, err
+	}
+	return e, e.entrust(ctx, m, given)
+}
+
+// entrust reaches GitHub with the credential that the launcher gave, or has the environment ask for one once it is quoted.
+func (e *environment) entrust(ctx context.Context, m *measured, given given) error {
+	use := func(ctx context.Context, c github.Credential) error { return e.connect(ctx, m, c, given.prefix) }
+	if m.config.Credential.From == config.FromLauncher {
+		return use(ctx, given.credential)
+	}
+	client, err := newClient(m, given.prefix, e.own.bundle, e.logs.logger())
+	if err != nil {
+		return err
+	}
+	e.ports.Admission = &applicant{client: client, use: use, hide: e.logs.hide, log: e.logs.logger()}
+	return nil
 }
 
 // configure says what the measured configuration says about one environment.
@@ -87,7 +102,7 @@ func configure(env *boot.Environment, c *config.Config, made *software, prefix s
 	t := c.Timeouts
 	return runner.Config{
 		Prefix: prefix, Profile: c.Sandbox.Profile, Egress: egressMode(c.Egress.After.Mode), Pinned: c.GitHub.Hosts, Configuration: c.Digest(),
-		Image: binding.Digest(env.CommandLine.Root), Software: made.versions, Packages: made.packages,
+		Image: binding.Digest(env.CommandLine.Root.RootHash), Software: made.versions, Packages: made.packages,
 		Register: t.Register, Listen: t.Listen, Ghost: t.Ghost, Idle: t.Idle, Dispatch: dispatchTime, Job: t.Job, Drain: t.Drain,
 		Freeze: c.Sandbox.Limits.FreezeTime,
 	}
@@ -98,7 +113,7 @@ const journalFile = "/run/kettle-journal.jsonl"
 
 // begin makes sure that nothing has lived here before, and makes the journal.
 func (e *environment) begin(ctx context.Context) (err error) {
-	if err := runner.Recover(ctx, journalFile, e.registrar(), time.Now); err != nil {
+	if err := runner.Recover(ctx, journalFile, e.service, time.Now); err != nil {
 		return err
 	}
 	e.journal, err = runner.CreateJournalFile(journalFile)
@@ -118,12 +133,9 @@ func (e *environment) age(ctx context.Context, made *software) {
 	}
 }
 
-// connect opens the secure processor and makes the client of GitHub.
+// connect makes the client of GitHub, and what asks it which job this is.
 func (e *environment) connect(ctx context.Context, m *measured, credential github.Credential, prefix string) (err error) {
 	c := m.config
-	if e.device, err = openDevice(ctx, c.Platforms.Allowed); err != nil {
-		return err
-	}
 	e.github, err = github.New(github.Config{
 		URL: c.GitHub.URL, APIURL: c.GitHub.APIURL, Scope: github.Scope(c.GitHub.Scope), Target: c.GitHub.Target,
 		RunnerGroup: c.GitHub.RunnerGroup, Labels: c.GitHub.Labels, Hosts: pinned.Hosts(c.GitHub.Hosts), Credential: credential, Roots: m.githubCA,
@@ -136,27 +148,33 @@ func (e *environment) connect(ctx context.Context, m *measured, credential githu
 		e.logs.logger().WarnContext(ctx, "credential", slog.String("warning", w))
 		e.alarms = append(e.alarms, runner.Alarm(channel.PATCredential))
 	}
-	if c.GitHub.Registrar != "scale-set" {
-		return nil
+	var registrar runner.Registrar = e.github
+	if c.GitHub.Registrar == "scale-set" {
+		e.sets, err = scaleset.New(scaleset.Config{GitHub: e.github, Name: prefix, Owner: prefix, Version: revision(), Log: e.logs.logger()})
+		if err != nil {
+			return err
+		}
+		registrar = e.sets
 	}
-	e.sets, err = scaleset.New(scaleset.Config{GitHub: e.github, Name: prefix, Owner: prefix, Version: revision(), Log: e.logs.logger()})
-	return err
-}
-
-// registrar is how the configuration wants runners registered.
-func (e *environment) registrar() runner.Registrar {
-	if e.sets != nil {
-		return e.sets
+	home, err := e.sandbox.home()
+	if err != nil {
+		return err
 	}
-	return e.github
+	identifier, err := newIdentifier(m, e.github, e.sets, home)
+	if err != nil {
+		return err
+	}
+	e.service.open(registrar, identifier)
+	return nil
 }
 
 // doorDir lies in kettled's own memory: a job that fills its disk does not keep answers from it.
 const doorDir = "/run/kettle-door"
 
 // enclose makes the job's disk, its sandbox, and the two ways out of that: the door and the gate.
-func (e *environment) enclose(ctx context.Context, root int64, m *measured, name string) (err error) {
-	if err := makeScratch(ctx, root, m.config.Sandbox.Limits); err != nil {
+func (e *environment) enclose(ctx context.Context, m *measured, name string) (err error) {
+	disk, err := makeScratch(ctx, m.config.Sandbox)
+	if err != nil {
 		return err
 	}
 	if sandbox.Profile(m.config.Sandbox.Profile) == sandbox.Strict {
@@ -170,7 +188,7 @@ func (e *environment) enclose(ctx context.Context, root int64, m *measured, name
 	if e.gate, err = newGate(m.config); err != nil {
 		return err
 	}
-	e.sandbox, err = newJail(ctx, m, name, e)
+	e.sandbox, err = newJail(ctx, m, name, disk, e)
 	return err
 }
 
@@ -186,17 +204,9 @@ func (e *environment) fill(m *measured) error {
 		return err
 	}
 	e.logs.home = e.sandbox.home
-	home, err := e.sandbox.home()
-	if err != nil {
-		return err
-	}
-	identifier, err := newIdentifier(m, e.github, e.sets, home)
-	if err != nil {
-		return err
-	}
 	e.ports = runner.Ports{
-		Device: device{e.device}, Appraiser: appraiser{roots: m.tees, allowed: c.Platforms.Allowed},
-		Registrar: e.registrar(), Sandbox: e.sandbox, Identifier: identifier,
+		Device: e.own.device, Appraiser: e.own.appraiser, Image: e.own,
+		Registrar: e.service, Sandbox: e.sandbox, Identifier: e.service,
 		Policy: jobPolicy{m.policy}, Gate: e.gate, Keeper: keeper, Sink: store,
 		Logs: e.logs, Journal: e.journal, Now: time.Now, Log: e.logs.logger(),
 	}
@@ -254,9 +264,6 @@ func (e *environment) close(ctx context.Context) error {
 	if e.github != nil {
 		e.github.Close()
 	}
-	if e.device != nil {
-		errs = append(errs, e.device.Close())
-	}
 	if e.journal != nil {
 		errs = append(errs, e.journal.Close())
 	}
@@ -280,11 +287,11 @@ func openDevice(ctx context.Context, allowed []string) (*collect.Device, error) 
 	return nil, fmt.Errorf("opening the secure processor: %w", errors.Join(errs...))
 }
 
-// makeScratch makes the job's disk.
-func makeScratch(ctx context.Context, root int64, l config.Limits) error {
+// makeScratch makes the job's disk and gives its block device.
+func makeScratch(ctx context.Context, c config.Sandbox) (device string, err error) {
 	return boot.MakeScratch(ctx, boot.Scratch{
-		Device: image.ScratchDevice, Dir: image.ScratchDir, Mkfs: image.MakeXFS, Bytes: l.DiskMiB << 20,
-		RootSize: root, JobMemory: l.MemoryMiB << 20,
+		Place: boot.Place(c.Scratch), Dir: image.ScratchDir, Mkfs: image.MakeXFS, Bytes: c.Limits.DiskMiB << 20,
+		JobMemory: c.Limits.MemoryMiB << 20,
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/kettle/attest/attest/appraise"
+	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/collect"
 	"github.com/kettle/attest/attest/policy"
 	"github.com/kettle/attest/image"
@@ -25,6 +26,11 @@ type measured struct {
 	github   []byte         // PEM of a private CA of GitHub; empty means the system's roots
 	sinkCA   *x509.CertPool // nil means the system's roots
 	githubCA *x509.CertPool // nil means the system's roots
+	imageCA  *x509.CertPool // nil means the system's roots
+
+	sigstore   *bundle.Trust  // whose word about the image is taken
+	dispatchCA *x509.CertPool // of the admission server; nil where nobody admits this machine
+	operators  [][]byte       // DER SubjectPublicKeyInfo of the keys that admit
 }
 
 // load reads everything that the configuration names and refuses what does not parse.
@@ -50,7 +56,33 @@ func load(configuration []byte) (*measured, error) {
 	if _, m.sinkCA, err = authorities(c.Sink.Roots); err != nil {
 		return nil, err
 	}
-	return m, nil
+	return m, m.outside()
+}
+
+// outside reads whose word about this machine is taken: who signs its image, and who admits it.
+func (m *measured) outside() (err error) {
+	c := m.config
+	if _, m.imageCA, err = authorities(c.Image.Roots); err != nil {
+		return err
+	}
+	if m.sigstore, err = trustOf(c.Image.TrustedRoot); err != nil {
+		return err
+	}
+	if _, m.dispatchCA, err = authorities(c.Credential.Roots); err != nil {
+		return err
+	}
+	for _, name := range c.Credential.Keys {
+		text, err := read(name)
+		if err != nil {
+			return err
+		}
+		spki, err := bundle.LoadPublicKey(text)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", name, err)
+		}
+		m.operators = append(m.operators, spki)
+	}
+	return nil
 }
 
 // read gives one file beside the configuration. Its name was checked to be a plain one.

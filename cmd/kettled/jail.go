@@ -31,7 +31,8 @@ type jail struct {
 var _ runner.Sandbox = (*jail)(nil)
 
 // newJail prepares a fresh sandbox for an environment that has its door, gate and logs. Nothing runs in it yet.
-func newJail(ctx context.Context, m *measured, name string, e *environment) (*jail, error) {
+// Its files lie on that block device.
+func newJail(ctx context.Context, m *measured, name, disk string, e *environment) (*jail, error) {
 	c := m.config
 	scratch, state := filepath.Join(image.ScratchDir, "sandbox"), "/run/kettle-sandbox"
 	for _, dir := range []string{scratch, state} {
@@ -46,7 +47,7 @@ func newJail(ctx context.Context, m *measured, name string, e *environment) (*ja
 		Profile: sandbox.Profile(c.Sandbox.Profile),
 		Limits: sandbox.Limits{
 			Memory: limits.MemoryMiB << 20, Processes: limits.Processes, Files: 1 << 16, CPUs: int64(limits.CPUs * 1000),
-			IO: sandbox.IO{Device: image.ScratchDevice, Read: limits.IOMiBps << 20, Write: limits.IOMiBps << 20},
+			IO: sandbox.IO{Device: disk, Read: limits.IOMiBps << 20, Write: limits.IOMiBps << 20},
 		},
 		Resolver: egress.Resolver(), Authorities: m.github, Output: e.logs.console,
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/channel"
+	"github.com/kettle/attest/runner/config"
 )
 
 // admitted gives both sides of a channel after the credential has gone over it.
@@ -29,7 +30,7 @@ func admitted(t *testing.T) (*channel.Guest, *channel.Launcher, io.Closer) {
 	go func() {
 		_ = l.Admit(t.Context(), channel.Admission{Credential: secret.New("ghs_x"), Prefix: "kettle-0011223344556677"})
 	}()
-	got, err := (&launcher{guest: g}).admission(t.Context())
+	got, err := (&launcher{guest: g}).given(t.Context(), config.FromLauncher)
 	if err != nil || got.prefix != "kettle-0011223344556677" || got.credential.Token.Reveal() != "ghs_x" {
 		t.Fatalf("admission %+v, %v", got, err)
 	}

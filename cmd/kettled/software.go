@@ -21,7 +21,7 @@ import (
 // Files of the measured root that say what it is made of.
 const (
 	packagesFile  = "/usr/share/kettle-packages"    // "name version architecture" a line
-	goVersionFile = "/usr/local/go/VERSION"         // first line
+	goVersionFile = "/usr/local/go/VERSION"         // first line; of the toolchain that jobs find, if any
 	runnerFile    = image.ToolsDir + "/runner.json" // {"version":"2.336.0","released":"2026-08-17"}
 )
 
@@ -47,10 +47,11 @@ func readSoftware() (*software, error) {
 	}
 	s.versions["actions-runner"] = s.runner.Version
 	toolchain, err := os.ReadFile(goVersionFile)
-	if err != nil {
+	if err == nil {
+		s.versions["go"], _, _ = strings.Cut(string(toolchain), "\n")
+	} else if !errors.Is(err, os.ErrNotExist) { // an image has one for jobs, or none
 		return nil, fmt.Errorf("reading the toolchain's version: %w", err)
 	}
-	s.versions["go"], _, _ = strings.Cut(string(toolchain), "\n")
 	var kernel unix.Utsname
 	if err := unix.Uname(&kernel); err != nil {
 		return nil, fmt.Errorf("asking the kernel's version: %w", err)

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner/boot"
 	"github.com/kettle/attest/runner/channel"
+	"github.com/kettle/attest/runner/config"
 	"github.com/kettle/attest/runner/github"
 )
 
@@ -46,14 +48,28 @@ func live(ctx context.Context, env *boot.Environment, l *launcher) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := network.Up(ctx); err != nil {
-		return err
+	remote := m.config.Image.Bundle != config.BundlePartition
+	if remote { // nothing is sent that the host does not know
+		if err := network.Up(ctx); err != nil {
+			return err
+		}
 	}
-	admission, err := l.admission(ctx)
+	own, err := verifySelf(ctx, m, env)
 	if err != nil {
 		return err
 	}
-	e, err := compose(ctx, env, m, admission)
+	defer func() { err = errors.Join(err, own.close()) }()
+	l.phase(ctx, "self-verified", boot.Uptime())
+	if !remote {
+		if err := network.Up(ctx); err != nil {
+			return err
+		}
+	}
+	given, err := l.given(ctx, m.config.Credential.From)
+	if err != nil {
+		return err
+	}
+	e, err := compose(ctx, env, m, own, given)
 	if err != nil {
 		return err
 	}
@@ -84,23 +100,31 @@ func dial(ctx context.Context) (*launcher, error) {
 
 func (l *launcher) close() { _ = l.port.Close() } // the machine powers off next
 
-// admission is what the launcher gives this environment.
-type admission struct {
-	credential github.Credential
-	prefix     string // of the runner's names
+// given is what the launcher gives this environment.
+type given struct {
+	credential github.Credential // none where the machine has to be admitted
+	prefix     string            // of the runner's names
 	secret     secret.String
 }
 
-// admission waits for the registration credential: a token as it is, or a GitHub App as JSON.
-func (l *launcher) admission(ctx context.Context) (admission, error) {
+// given waits for the launcher's word: the prefix of the runner's names, and the registration credential (a token as it is,
+// or a GitHub App as JSON) exactly where the measured configuration takes it from a launcher. A credential that comes this
+// way to a machine which has to be admitted is an attempt to get around that.
+func (l *launcher) given(ctx context.Context, from string) (given, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	given, err := l.guest.Admission(ctx)
+	a, err := l.guest.Admission(ctx)
 	if err != nil {
-		return admission{}, err
+		return given{}, err
 	}
-	credential, err := github.ParseCredential(given.Credential)
-	return admission{credential: credential, prefix: given.Prefix, secret: given.Credential}, err
+	if (from == config.FromLauncher) == a.Credential.Empty() {
+		return given{}, fmt.Errorf("the image's configuration takes its credential from %s, and the launcher acts otherwise", from)
+	}
+	g := given{prefix: a.Prefix, secret: a.Credential}
+	if !a.Credential.Empty() {
+		g.credential, err = github.ParseCredential(a.Credential)
+	}
+	return g, err
 }
 
 // phase and end tell the launcher how far this machine is. It may have gone; the journal has the same.

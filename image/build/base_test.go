@@ -87,20 +87,34 @@ func TestKeepBase(t *testing.T) {
 
 func TestRecipe(t *testing.T) {
 	t.Parallel()
-	seen := map[image.SHA256]System{}
+	seen := map[image.SHA256]bool{}
+	for _, p := range []Profile{Strict, Docker} {
+		for _, lock := range []image.SHA256{{1}, {2}} {
+			digest, err := System{Profile: p}.recipe(lock)
+			must(t, err)
+			if seen[digest] {
+				t.Errorf("%s of lock %s has another's recipe", p, lock)
+			}
+			seen[digest] = true
+		}
+	}
+}
+
+func TestLockPath(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
 	for _, system := range []System{
 		{Profile: Strict}, {Profile: Docker}, {Profile: Strict, Packages: []string{"gcc"}}, {Profile: Strict, Packages: []string{"gcc", "make"}},
 	} {
-		digest, err := system.recipe()
-		must(t, err)
-		if other, twice := seen[digest]; twice {
-			t.Errorf("%v and %v have one recipe", system, other)
+		for _, replaced := range []image.SHA256{{}, {1}} {
+			path := system.lockPath("/cache", replaced)
+			if seen[path] {
+				t.Errorf("%v: another's lock", system)
+			}
+			seen[path] = true
 		}
-		seen[digest] = system
 	}
-	a, err := System{Profile: Strict, Packages: []string{"make", "gcc", "git"}}.recipe()
-	must(t, err)
-	if _, same := seen[a]; !same {
+	if !seen[System{Profile: Strict, Packages: []string{"make", "gcc", "git"}}.lockPath("/cache", image.SHA256{})] {
 		t.Error("the order of packages counts, or one that is there anyway")
 	}
 }
@@ -143,6 +157,22 @@ func TestLock(t *testing.T) {
 	must(t, again())
 }
 
+func TestPruneUnused(t *testing.T) {
+	t.Parallel()
+	cache, now := t.TempDir(), time.Now()
+	for name, age := range map[string]time.Duration{"packages/a": 0, "packages/b": 2 * unused, "unpacked-a/x": 0, "unpacked-b/x": 2 * unused, "runner-b/x": 2 * unused, "base-b/x": 2 * unused} {
+		path := write(t, filepath.Join(cache, name), "", 0o600)
+		must(t, errors.Join(os.Chtimes(path, now.Add(-age), now.Add(-age)), os.Chtimes(filepath.Dir(path), now.Add(-age), now.Add(-age))))
+	}
+	must(t, touch(filepath.Join(cache, "runner-b")))
+	must(t, pruneUnused(cache, now))
+	for name, kept := range map[string]bool{"packages/a": true, "packages/b": false, "unpacked-a/x": true, "unpacked-b": false, "runner-b/x": true, "base-b/x": true} {
+		if _, err := os.Stat(filepath.Join(cache, name)); kept != (err == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestPruneRoots(t *testing.T) {
 	t.Parallel()
 	cache := t.TempDir()
@@ -163,11 +193,12 @@ func TestRoot(t *testing.T) {
 	t.Parallel()
 	cache, err := CacheDir(os.Getenv)
 	must(t, err)
-	digest, err := System{Profile: Strict}.recipe()
+	system := System{Profile: Strict}
+	chosen, err := system.chooseLock(t.Context(), cache, FindMirror(t.Context(), os.Getenv))
 	must(t, err)
-	_, err = os.Stat(filepath.Join(cache, "base-strict-"+digest.String()[:16]))
-	if required := os.Getenv("KETTLE_REQUIRE_VM") == "1"; !required && (err != nil || os.Geteuid() != 0) {
-		t.Skipf("it takes root and a base system, which scripts/build-image makes: %v", err)
+	here := holdsBase(system.basePath(cache, chosen.recipe))
+	if required := os.Getenv("KETTLE_REQUIRE_VM") == "1"; !required && (!here || os.Geteuid() != 0) {
+		t.Skip("it takes root and a base system, which scripts/build-image makes")
 	}
 	output := filepath.Join(t.TempDir(), "root.erofs")
 	must(t, Root(t.Context(), RootConfig{

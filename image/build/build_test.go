@@ -3,7 +3,6 @@
 package build
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -17,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kettle/attest/image"
+	"github.com/kettle/attest/image/verity"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -40,18 +40,19 @@ func TestFindMirror(t *testing.T) {
 		}
 	}
 	script := "    my $mirror    = 'http://mirror.test/debian';\n    my $secmirror = 'https://mirror.test/security';\n    my $other = 'http://x.test';\n"
-	if got := scriptMirror(script, Mirror{}); got != (Mirror{"http://mirror.test/debian", "https://mirror.test/security"}) {
+	if got := scriptMirror(script, Mirror{}); got != (Mirror{Archive: "http://mirror.test/debian", Security: "https://mirror.test/security"}) {
 		t.Errorf("mmdebstrap's own: %+v", got)
 	}
-	if got := scriptMirror(script, Mirror{Archive: "http://kept.test"}); got != (Mirror{"http://kept.test", "https://mirror.test/security"}) {
+	if got := scriptMirror(script, Mirror{Archive: "http://kept.test"}); got != (Mirror{Archive: "http://kept.test", Security: "https://mirror.test/security"}) {
 		t.Errorf("what was found before: %+v", got)
 	}
 	got := FindMirror(t.Context(), env("KETTLE_DEBIAN_MIRROR", "http://mirror.test/debian/"))
-	if want := (Mirror{"http://mirror.test/debian", "http://mirror.test/debian-security"}); got != want {
+	if want := (Mirror{Archive: "http://mirror.test/debian", Security: "http://mirror.test/debian-security", Snapshot: history}); got != want {
 		t.Errorf("want %v, got %v", want, got)
 	}
-	got = FindMirror(t.Context(), env("KETTLE_DEBIAN_MIRROR", "http://mirror.test/a", "KETTLE_DEBIAN_SECURITY_MIRROR", "http://mirror.test/b"))
-	if want := (Mirror{"http://mirror.test/a", "http://mirror.test/b"}); got != want {
+	got = FindMirror(t.Context(), env("KETTLE_DEBIAN_MIRROR", "http://mirror.test/a", "KETTLE_DEBIAN_SECURITY_MIRROR", "http://mirror.test/b",
+		"KETTLE_DEBIAN_SNAPSHOT", "http://mirror.test/past/", "KETTLE_PACKAGES", "fresh"))
+	if want := (Mirror{Archive: "http://mirror.test/a", Security: "http://mirror.test/b", Snapshot: "http://mirror.test/past", Fresh: true}); got != want {
 		t.Errorf("want %v, got %v", want, got)
 	}
 	if got := FindMirror(t.Context(), env()); got.Archive == "" || got.Security == "" {
@@ -67,7 +68,7 @@ func TestHostMirror(t *testing.T) {
 	}{
 		"Debian": {
 			"Debian|Debian|http://a.test/debian/\nDebian|Debian-Security|http://a.test/debian-security/\nDebian|Debian|http://b.test/debian/\n",
-			Mirror{"http://a.test/debian", "http://a.test/debian-security"},
+			Mirror{Archive: "http://a.test/debian", Security: "http://a.test/debian-security"},
 		},
 		"Ubuntu":           {"Ubuntu|Ubuntu|http://archive.ubuntu.test/ubuntu/\n", Mirror{}},
 		"local files":      {"Debian|Debian|file:/srv/debian/\n", Mirror{}},
@@ -111,7 +112,7 @@ APT::Get::AllowUnauthenticated "true";
 
 func TestSourcesAreSigned(t *testing.T) {
 	t.Parallel()
-	for _, line := range (Mirror{"http://a.test/debian", "http://a.test/debian-security"}).sources() {
+	for _, line := range (Mirror{Archive: "http://a.test/debian", Security: "http://a.test/debian-security"}).sources() {
 		if !strings.Contains(line, "signed-by="+keyring) || strings.Contains(line, "trusted=yes") {
 			t.Errorf("not signed by Debian's keys: %s", line)
 		}
@@ -239,16 +240,29 @@ func (named) IsDir() bool                { return false }
 func (named) Type() fs.FileMode          { return 0 }
 func (named) Info() (fs.FileInfo, error) { return nil, fs.ErrNotExist }
 
-func TestRootDigest(t *testing.T) {
+func TestSealRoot(t *testing.T) {
 	t.Parallel()
-	data := bytes.Repeat([]byte("kettle"), image.RootPart/6*2)
-	path := write(t, filepath.Join(t.TempDir(), "root"), string(data), 0o600)
-	var parts []image.SHA256
-	for part := range slices.Chunk(data, image.RootPart) {
-		parts = append(parts, sha256sum(part))
+	data := strings.Repeat("kettle..", 4096/8*300)
+	path := write(t, filepath.Join(t.TempDir(), "root"), data, 0o600)
+	want, err := SealRoot(t.Context(), path)
+	if err != nil || want.DataBlocks != 300 {
+		t.Fatalf("got %v, %v", want, err)
 	}
-	if got, err := RootDigest(path); err != nil || got != image.RootDigest(int64(len(data)), parts) {
-		t.Errorf("got %s, %v", got, err)
+	sealed, err := os.ReadFile(path)
+	must(t, err)
+	if !strings.HasPrefix(string(sealed), data) || int64(len(sealed)) != (300+verity.TreeBlocks(300))*verity.BlockSize {
+		t.Fatalf("%d bytes", len(sealed))
+	}
+	if got, err := SealedRoot(t.Context(), path); err != nil || got != want {
+		t.Errorf("want %v, got %v, %v", want, got, err)
+	}
+	for name, spoiled := range map[string][]byte{
+		"data": append([]byte("K"), sealed[1:]...), "tree": append(slices.Clone(sealed[:len(sealed)-1]), 1),
+		"a block less": sealed[:len(sealed)-4096], "a byte more": append(slices.Clone(sealed), 0), "nothing": nil,
+	} {
+		if got, err := SealedRoot(t.Context(), write(t, filepath.Join(t.TempDir(), "root"), string(spoiled), 0o600)); err == nil {
+			t.Errorf("%s: accepted as %v", name, got)
+		}
 	}
 }
 

@@ -66,3 +66,32 @@ func removeLeftovers(cache string) error {
 	}
 	return nil
 }
+
+// unused is how long the cache keeps packages, and what was unpacked from them, after their last use.
+const unused = 60 * 24 * time.Hour
+
+// touch notes that something of the cache was used.
+func touch(path string) error {
+	now := time.Now()
+	return os.Chtimes(path, now, now)
+}
+
+// pruneUnused removes what nobody has used for long. What is there tells nothing about an image.
+func pruneUnused(cache string, now time.Time) error {
+	for _, pattern := range []string{filepath.Join(packagesDir, "*"), "unpacked-*", "runner-*"} {
+		paths, err := filepath.Glob(filepath.Join(cache, pattern))
+		if err != nil {
+			return fmt.Errorf("pruning the cache: %w", err)
+		}
+		for _, path := range paths {
+			info, err := os.Stat(path)
+			if err == nil && now.Sub(info.ModTime()) > unused {
+				err = os.RemoveAll(path)
+			}
+			if err != nil {
+				return fmt.Errorf("pruning the cache: %w", err)
+			}
+		}
+	}
+	return nil
+}

@@ -3,6 +3,8 @@
 package build
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -11,31 +13,59 @@ import (
 	"path/filepath"
 
 	"github.com/kettle/attest/image"
+	"github.com/kettle/attest/image/verity"
 )
 
 func sha256sum(data []byte) image.SHA256 { return sha256.Sum256(data) }
 
-// RootDigest gives the digest of a root image for the command line, see [image.RootDigest].
-func RootDigest(path string) (digest image.SHA256, err error) {
-	in, err := os.Open(path) //nolint:gosec // the caller's file.
+// SealRoot appends the hash tree to a root file system image and gives what the command line says of it.
+func SealRoot(ctx context.Context, path string) (v image.Verity, err error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0) //nolint:gosec // the caller's file.
 	if err != nil {
-		return digest, fmt.Errorf("hashing the root image: %w", err)
+		return v, fmt.Errorf("sealing the root image: %w", err)
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	var parts []image.SHA256
-	var size int64
-	for {
-		h := sha256.New()
-		n, err := io.CopyN(h, in, image.RootPart)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return digest, fmt.Errorf("hashing the root image: %w", err)
-		}
-		if n == 0 {
-			return image.RootDigest(size, parts), nil
-		}
-		size += n
-		parts = append(parts, image.SHA256(h.Sum(nil)))
+	defer func() { err = errors.Join(err, file.Close()) }()
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return v, fmt.Errorf("sealing the root image: %w", err)
 	}
+	tree, root, err := verity.Build(ctx, file, size)
+	if err != nil {
+		return v, fmt.Errorf("sealing the root image: %w", err)
+	}
+	if _, err := file.Write(tree); err != nil {
+		return v, fmt.Errorf("sealing the root image: %w", err)
+	}
+	return image.Verity{RootHash: root, DataBlocks: size / verity.BlockSize}, nil
+}
+
+// SealedRoot reads what [SealRoot] made, hashes the data again, and demands that the tree behind it is its own.
+func SealedRoot(ctx context.Context, path string) (v image.Verity, err error) {
+	file, err := os.Open(path) //nolint:gosec // the caller's file.
+	if err != nil {
+		return v, fmt.Errorf("reading the root image: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return v, fmt.Errorf("reading the root image: %w", err)
+	}
+	blocks, err := verity.DataBlocks(size / verity.BlockSize)
+	if err != nil || size%verity.BlockSize != 0 {
+		return v, fmt.Errorf("reading the root image: %d bytes are no file system with its hash tree: %w", size, err)
+	}
+	want, root, err := verity.Build(ctx, file, blocks*verity.BlockSize)
+	if err != nil {
+		return v, fmt.Errorf("reading the root image: %w", err)
+	}
+	got := make([]byte, len(want))
+	if _, err := file.ReadAt(got, blocks*verity.BlockSize); err != nil {
+		return v, fmt.Errorf("reading the root image: %w", err)
+	}
+	if !bytes.Equal(got, want) {
+		return v, errors.New("reading the root image: the hash tree is not that of the data")
+	}
+	return image.Verity{RootHash: root, DataBlocks: blocks}, nil
 }
 
 // describe gives the manifest's entry of a file.

@@ -69,7 +69,7 @@ func (in Initrd) entries(ctx context.Context) ([]entry, error) {
 	entries := []entry{
 		{path: "/init", mode: cpio.TypeReg | 0o755, data: initProgram},
 	}
-	for _, dir := range []string{"/dev", "/proc", "/sys", "/sysroot", "/image", "/etc", image.ConfigDir, image.ModulesDir} {
+	for _, dir := range []string{"/dev", "/proc", "/sys", "/sysroot", "/etc", image.ConfigDir, image.ModulesDir} {
 		entries = append(entries, entry{path: dir, mode: cpio.TypeDir | 0o755})
 	}
 	modules, err := in.moduleEntries(ctx)
@@ -86,7 +86,7 @@ func (in Initrd) entries(ctx context.Context) ([]entry, error) {
 
 // moduleEntries are the profile's modules and their list.
 func (in Initrd) moduleEntries(ctx context.Context) ([]entry, error) {
-	modules, err := loadOrder(ctx, in.Modules, in.Profile.modules())
+	modules, err := loadOrder(ctx, in.Modules, in.Profile.modules(), hardwareModules)
 	if err != nil {
 		return nil, err
 	}

@@ -116,26 +116,50 @@ func cachedKernel(t *testing.T) *Kernel {
 func TestModules(t *testing.T) {
 	t.Parallel()
 	kernel := cachedKernel(t)
-	const strict = "virtio_blk failover net_failover virtio_net libcrc32c erofs brd xfs overlay veth"
+	const strict = "virtio_blk failover net_failover virtio_net dm_mod dm_bufio reed_solomon dm_verity libcrc32c erofs brd xfs" +
+		" dm_crypt xor async_tx async_xor dm_integrity authenc xts overlay veth"
 	const docker = " llc stp bridge br_netfilter tun binfmt_misc" +
 		" nfnetlink nf_tables x_tables nft_compat nf_defrag_ipv6 nf_defrag_ipv4 nf_conntrack nf_nat nft_chain_nat nft_nat nft_masq" +
 		" nft_redir nft_ct nft_fib nft_fib_ipv6 nft_fib_ipv4 nft_fib_inet nf_conntrack_netlink" +
 		" xt_MASQUERADE xt_nat xt_addrtype xt_conntrack xt_comment xt_multiport xt_mark xt_tcpudp ip_tables iptable_filter iptable_nat"
-	for profile, want := range map[Profile]string{Strict: strict, Docker: strict + docker} {
-		modules, err := loadOrder(t.Context(), kernel.Modules, profile.modules())
+	const hardware = " ?sha256_ssse3 cryptd crypto_simd gf128mul ?aesni_intel scsi_common scsi_mod ?virtio_scsi ?sd_mod" +
+		" ?hv_vmbus scsi_transport_fc ?hv_storvsc ?hv_netvsc ?gve ?ena configfs ?tsm ?sev_guest ?tdx_guest"
+	for profile, want := range map[Profile]string{Strict: strict + hardware, Docker: strict + docker + hardware} {
+		modules, err := loadOrder(t.Context(), kernel.Modules, profile.modules(), hardwareModules)
 		must(t, err)
 		var names []string
 		for _, m := range modules {
-			names = append(names, strings.TrimSuffix(m.File, ".ko"))
-			if m.File == "brd.ko" && m.String() != "brd.ko rd_nr=1 rd_size=1073741824" {
-				t.Errorf("the memory disk: %s", m)
+			name, parameters, _ := strings.Cut(m.String(), " ")
+			names = append(names, strings.TrimSuffix(name, ".ko"))
+			if want := map[string]string{"brd.ko": "rd_nr=1 rd_size=1073741824"}[name]; parameters != want {
+				t.Errorf("%s: want parameters %q, got %q", name, want, parameters)
 			}
 		}
 		if got := strings.Join(names, " "); got != want {
 			t.Errorf("%s: want %s, got %s", profile, want, got)
 		}
 	}
-	if _, err := loadOrder(t.Context(), kernel.Modules, []string{"no_such_module"}); err == nil {
-		t.Error("a module that does not exist was resolved")
+	for _, unknown := range [][]string{{"no_such_module"}, nil} {
+		if _, err := loadOrder(t.Context(), kernel.Modules, unknown, []string{"no_such_module"}); err == nil {
+			t.Error("a module that does not exist was resolved")
+		}
+	}
+}
+
+// TestAttackHostsGifts looks for modules through which the guest would take what the host chooses and nobody measures.
+func TestAttackHostsGifts(t *testing.T) {
+	t.Parallel()
+	kernel := cachedKernel(t)
+	modules, err := loadOrder(t.Context(), kernel.Modules, Docker.modules(), hardwareModules)
+	must(t, err)
+	for _, m := range modules {
+		for _, gift := range []string{
+			"qemu_fw_cfg", "dmi_sysfs", "efivarfs", "efivars", "efi_pstore", "pstore", "acpi_configfs", "virtio_rng", "virtio_balloon", "hv_balloon",
+			"hv_utils", "hv_sock", "vsock", "9p", "virtiofs", "fuse", "virtio_input", "virtio_mem", "virtio_pmem", "vfat", "isofs", "uio",
+		} {
+			if strings.TrimSuffix(m.File, ".ko") == gift {
+				t.Errorf("the guest loads %s", gift)
+			}
+		}
 	}
 }

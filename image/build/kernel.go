@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
+
+	"github.com/kettle/attest/image/locks"
 )
 
 // kernelPackage always depends on the newest build of this kernel line. Older lines of the same release lack the
@@ -26,10 +29,17 @@ type Kernel struct {
 	Modules string // folder with the modules of this version
 }
 
-// CachedKernel gives the kernel that [FetchKernel] has put into the cache before, or an error that matches
+// CachedKernel gives the kernel that [FetchKernel], or a build, has put into the cache last, or an error that matches
 // [os.ErrNotExist].
 func CachedKernel(cache string) (*Kernel, error) {
-	folder := filepath.Join(cache, "kernel")
+	folder, err := filepath.EvalSymlinks(filepath.Join(cache, "kernel"))
+	if err != nil {
+		return nil, fmt.Errorf("looking for a kernel in the cache: %w", err)
+	}
+	return kernelIn(folder)
+}
+
+func kernelIn(folder string) (*Kernel, error) {
 	images, err := filepath.Glob(filepath.Join(folder, "boot", "vmlinuz-*"))
 	if err != nil {
 		return nil, fmt.Errorf("looking for a kernel in the cache: %w", err)
@@ -45,63 +55,60 @@ func CachedKernel(cache string) (*Kernel, error) {
 	return k, nil
 }
 
-// FetchKernel downloads and unpacks the newest kernel, unless the cache has one.
+// FetchKernel fetches and unpacks the kernel of the published lock, unless the cache has it.
 func FetchKernel(ctx context.Context, cache string, mirror Mirror) (kernel *Kernel, err error) {
+	return FetchKernelOf(ctx, cache, mirror, Watch{}, System{Profile: Strict})
+}
+
+// FetchKernelOf is [FetchKernel] for the lock of a system, of which it makes nothing else.
+func FetchKernelOf(ctx context.Context, cache string, mirror Mirror, watch Watch, system System) (kernel *Kernel, err error) {
 	unlock, err := lock(ctx, cache)
 	if err != nil {
 		return nil, fmt.Errorf("fetching the kernel: %w", err)
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	return fetchKernel(ctx, cache, mirror)
+	progress, begin := newReporter(watch), time.Now()
+	b, err := system.plan(ctx, cache, mirror, progress, locks.Kernel)
+	if err != nil {
+		return nil, fmt.Errorf("fetching the kernel: %w", err)
+	}
+	kernel, cached, err := unpackKernel(ctx, cache, b.supply)
+	return kernel, progress.done(Step{Name: "kernel", Took: time.Since(begin), Cached: cached}, err)
 }
 
-func fetchKernel(ctx context.Context, cache string, mirror Mirror) (kernel *Kernel, err error) {
-	kernel, err = CachedKernel(cache)
-	if !errors.Is(err, os.ErrNotExist) {
-		return kernel, err
-	}
-	work, err := os.MkdirTemp(cache, "kernel-work-")
+// unpackKernel unpacks the kernel of a lock and makes it the one that [CachedKernel] gives.
+func unpackKernel(ctx context.Context, cache string, s *supply) (kernel *Kernel, cached bool, err error) {
+	p, err := s.lock.Only(locks.Kernel)
 	if err != nil {
-		return nil, fmt.Errorf("fetching the kernel: %w", err)
+		return nil, false, fmt.Errorf("unpacking the kernel: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	if err := downloadKernel(ctx, work, mirror); err != nil {
-		return nil, fmt.Errorf("fetching the kernel: %w", err)
+	_, missing := os.Stat(unpackedPath(cache, p))
+	folder, err := unpack(ctx, cache, s.files, p)
+	if err != nil {
+		return nil, false, err
 	}
-	if err := os.Rename(filepath.Join(work, "tree"), filepath.Join(cache, "kernel")); err != nil {
-		return nil, fmt.Errorf("fetching the kernel: %w", err)
+	if kernel, err = kernelIn(folder); err != nil {
+		return nil, false, err
 	}
-	return CachedKernel(cache)
+	return kernel, missing == nil, pointTo(filepath.Join(cache, "kernel"), filepath.Base(folder))
 }
 
-func downloadKernel(ctx context.Context, work string, mirror Mirror) error {
-	env, err := privateApt(ctx, filepath.Join(work, "apt"), mirror)
-	if err != nil {
-		return err
+// pointTo makes name a link to a folder beside it, in one step.
+func pointTo(name, folder string) error {
+	if have, err := os.Readlink(name); err == nil && have == folder {
+		return nil
 	}
-	if _, err := run(ctx, tool{name: "apt-get", args: []string{"-q", "update"}, env: env}); err != nil {
-		return err
-	}
-	depends, err := run(ctx, tool{name: "apt-cache", args: []string{"depends", kernelPackage}, env: env})
-	if err != nil {
-		return err
-	}
-	version := ""
-	for line := range strings.Lines(string(depends)) {
-		if m := kernelName.FindStringSubmatch(strings.TrimRight(line, "\n")); m != nil {
-			version = m[1]
+	if info, err := os.Lstat(name); err == nil && info.IsDir() { // what an earlier version of this program left
+		if err := os.RemoveAll(name); err != nil {
+			return fmt.Errorf("keeping the kernel: %w", err)
 		}
 	}
-	if version == "" {
-		return fmt.Errorf("%s depends on no kernel that this builder knows", kernelPackage)
+	next := name + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("keeping the kernel: %w", err)
 	}
-	if _, err := run(ctx, tool{name: "apt-get", args: []string{"-q", "download", "linux-image-" + version}, dir: work, env: env}); err != nil {
-		return err
+	if err := errors.Join(os.Symlink(folder, next), os.Rename(next, name)); err != nil {
+		return fmt.Errorf("keeping the kernel: %w", err)
 	}
-	packages, err := filepath.Glob(filepath.Join(work, "linux-image-*.deb"))
-	if err != nil || len(packages) != 1 {
-		return errors.Join(fmt.Errorf("want one downloaded kernel package, got %d", len(packages)), err)
-	}
-	_, err = run(ctx, tool{name: "dpkg-deb", args: []string{"-x", packages[0], filepath.Join(work, "tree")}})
-	return err
+	return nil
 }

@@ -3,6 +3,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -15,19 +16,27 @@ import (
 const (
 	suite   = "bookworm"
 	keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+	history = "https://snapshot.debian.org/archive" // every state that the archives ever had
 )
 
 // Mirror is where Debian's packages come from. The archive's signatures decide what is accepted, not the address.
 type Mirror struct {
 	Archive  string // URL of the archive, whose path usually ends in /debian
 	Security string // URL of the security archive, usually in /debian-security
+	Snapshot string // optional: URL of the archives' history, asked for what they no longer have
+	// Fresh allows packages newer than those of a published lock, where the archive no longer has these: a lock is then
+	// taken into the cache and used from there on. It is for development; a released image names the published lock.
+	Fresh bool
 }
 
 // FindMirror takes the mirror from KETTLE_DEBIAN_MIRROR and KETTLE_DEBIAN_SECURITY_MIRROR, else from this machine's own
 // apt sources when they hold Debian, else what mmdebstrap would take. Without the second variable the security archive is
 // the first with "-security" at its end, as on Debian's own servers. What is not found stays empty, which a build refuses.
+// KETTLE_DEBIAN_SNAPSHOT names another history than Debian's own; KETTLE_PACKAGES=fresh sets [Mirror.Fresh].
 func FindMirror(ctx context.Context, getenv func(string) string) Mirror {
 	m := Mirror{
+		Snapshot: cmp.Or(strings.TrimSuffix(getenv("KETTLE_DEBIAN_SNAPSHOT"), "/"), history),
+		Fresh:    getenv("KETTLE_PACKAGES") == "fresh",
 		Archive:  strings.TrimSuffix(getenv("KETTLE_DEBIAN_MIRROR"), "/"),
 		Security: strings.TrimSuffix(getenv("KETTLE_DEBIAN_SECURITY_MIRROR"), "/"),
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/kettle/attest/image"
@@ -23,8 +24,10 @@ type module struct {
 
 // loadOrder gives the wanted modules after everything that they depend on. The dependencies are read from the modules
 // themselves (.modinfo, as depmod does): Debian's package carries no modules.dep.
-func loadOrder(ctx context.Context, tree string, wanted []string) ([]module, error) {
-	r := &resolver{files: map[string]string{}, seen: map[string]bool{}}
+//
+// An optional module stays out of the kernel where its hardware is missing; what it depends on does not.
+func loadOrder(ctx context.Context, tree string, wanted, optional []string) ([]module, error) {
+	r := &resolver{files: map[string]string{}, seen: map[string]bool{}, optional: optional}
 	err := filepath.WalkDir(tree, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.Type().IsRegular() {
 			if base, _, ok := strings.Cut(entry.Name(), ".ko"); ok {
@@ -36,7 +39,7 @@ func loadOrder(ctx context.Context, tree string, wanted []string) ([]module, err
 	if err != nil {
 		return nil, fmt.Errorf("listing the kernel modules: %w", err)
 	}
-	for _, name := range wanted {
+	for _, name := range slices.Concat(wanted, optional) {
 		if err := r.add(ctx, moduleName(name)); err != nil {
 			return nil, fmt.Errorf("resolving the kernel module %s: %w", name, err)
 		}
@@ -45,9 +48,10 @@ func loadOrder(ctx context.Context, tree string, wanted []string) ([]module, err
 }
 
 type resolver struct {
-	files map[string]string // name to file
-	seen  map[string]bool
-	order []module
+	files    map[string]string // name to file
+	seen     map[string]bool
+	optional []string // names
+	order    []module
 }
 
 func (r *resolver) add(ctx context.Context, name string) error {
@@ -73,7 +77,7 @@ func (r *resolver) add(ctx context.Context, name string) error {
 		}
 	}
 	r.order = append(r.order, module{
-		Module: image.Module{File: name + ".ko", Parameters: moduleParameters[name]}, data: data,
+		Module: image.Module{File: name + ".ko", Parameters: moduleParameters[name], Optional: slices.Contains(r.optional, name)}, data: data,
 	})
 	return nil
 }

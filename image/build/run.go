@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -20,9 +21,17 @@ type tool struct {
 	args []string
 	dir  string
 	env  []string // the whole environment; nil means this process's
-	// contained gives the program mount and process namespaces of its own: whatever it mounts or starts ends with it,
-	// however it ends.
+	// contained gives the program namespaces of its own for mounts and processes: whatever it mounts or starts ends with
+	// it, however it ends. It also has no network, not even to this machine itself.
 	contained bool
+}
+
+// toolEnv is the environment of the programs whose work goes into an image: nothing of the caller's but where programs
+// are found.
+func toolEnv(temporary string) []string {
+	return []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C.UTF-8", "TZ=UTC", "SOURCE_DATE_EPOCH=" + sourceDateEpoch, "TMPDIR=" + temporary,
+	}
 }
 
 // run gives the program's standard output. On failure the error holds the end of what it said.
@@ -33,7 +42,7 @@ func run(ctx context.Context, t tool) ([]byte, error) {
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	if t.contained {
-		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWPID
+		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC
 		cmd.SysProcAttr.Unshareflags = unix.CLONE_NEWNS // makes every mount private first.
 	}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }

@@ -22,7 +22,8 @@ import (
 // Tree is a file or folder of this machine that the image gets a copy of. Owners become Owner, times are dropped, and
 // modes keep nothing but the executable bit.
 type Tree struct {
-	Source string                                    // file or folder here
+	Source string                                    // file or folder here; "" for Link
+	Link   string                                    // instead of Source: what a symbolic link points to
 	Target string                                    // absolute path in the image
 	Owner  int                                       // user and group id, 0 for root
 	Skip   func(path string, entry fs.DirEntry) bool // optional; path is relative to Source, with slashes
@@ -31,7 +32,10 @@ type Tree struct {
 // digest covers names, kinds, executable bits, contents and owner: everything that copying keeps.
 func (t Tree) digest(ctx context.Context) (image.SHA256, error) {
 	h := sha256.New()
-	record(h, t.Target, fmt.Sprint(t.Owner))
+	record(h, t.Target, fmt.Sprint(t.Owner), t.Link)
+	if t.Link != "" {
+		return image.SHA256(h.Sum(nil)), nil
+	}
 	err := t.walk(ctx, func(rel, path string, info fs.FileInfo) error {
 		switch {
 		case info.IsDir():
@@ -59,6 +63,12 @@ func (t Tree) copyTo(ctx context.Context, root string) error {
 	if err != nil {
 		return fmt.Errorf("copying %s: %w", t.Source, err)
 	}
+	if t.Link != "" {
+		if err := errors.Join(os.Symlink(t.Link, top), os.Lchown(top, t.Owner, t.Owner)); err != nil {
+			return fmt.Errorf("linking %s: %w", t.Target, err)
+		}
+		return nil
+	}
 	err = t.walk(ctx, func(rel, path string, info fs.FileInfo) error {
 		target := filepath.Join(top, rel)
 		if err := place(target, path, info); err != nil {
@@ -83,7 +93,7 @@ func (t Tree) makeParents(root string) error {
 		case err != nil:
 			return err
 		default:
-			if err := os.Chown(at, t.Owner, t.Owner); err != nil {
+			if err := errors.Join(os.Chown(at, t.Owner, t.Owner), os.Chmod(at, 0o755)); err != nil { //nolint:gosec // a folder of the image.
 				return err
 			}
 		}
@@ -94,10 +104,11 @@ func (t Tree) makeParents(root string) error {
 func place(target, path string, info fs.FileInfo) error {
 	switch {
 	case info.IsDir():
-		if err := os.Mkdir(target, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // a folder of the image.
-			return err
+		err := os.Mkdir(target, 0o755) //nolint:gosec // a folder of the image.
+		if errors.Is(err, fs.ErrExist) {
+			return nil
 		}
-		return nil
+		return errors.Join(err, os.Chmod(target, 0o755)) //nolint:gosec // whatever the umask is.
 	case info.Mode()&fs.ModeSymlink != 0:
 		link, err := os.Readlink(path)
 		if err != nil {
@@ -109,7 +120,7 @@ func place(target, path string, info fs.FileInfo) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(copyFile(out, path), out.Close())
+	return errors.Join(copyFile(out, path), out.Chmod(mode(info)), out.Close())
 }
 
 // walk visits the tree in lexical order and refuses what is neither folder, file nor link.
@@ -168,6 +179,11 @@ func record(h hash.Hash, fields ...string) {
 
 // unusedTools are programs of the toolchain that no build or test runs.
 var unusedTools = []string{"pkg/tool/linux_amd64/fix", "bin/gofmt"}
+
+// GoTrees is a Go toolchain where jobs find it, see [GoTree], and its command in their path.
+func GoTrees(goroot string) []Tree {
+	return []Tree{GoTree(goroot), {Link: "../go/bin/go", Target: "/usr/local/bin/go"}}
+}
 
 // GoTree is a Go toolchain without tests, documentation and the sources of its own commands, whose programs are there.
 func GoTree(goroot string) Tree {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"github.com/kettle/attest/image"
@@ -43,15 +44,20 @@ type Config struct {
 	Firmware    string // file; see [FindFirmware]
 	Kernel      string // file, a Linux bzImage
 	Initrd      string // file
-	Root        string // file; stays where it is and is opened read-only
+	Root        string // file with the root file system alone; stays where it is and is opened read-only
+	Disk        string // the image's whole disk, instead of Root; likewise
+	Scratch     string // optional: file that is the job's disk, where the configuration wants one; written to
 	CommandLine string // measured and handed to the kernel, byte for byte
+	UKI         *UKI   // optional: boot from the disk, where kernel, initrd and command line then are; see [FindOVMF]
+
+	Hardware *Hardware // optional: a launch on hardware that measures it, in place of a simulated processor
 
 	MemoryMiB    int
 	CPUs         int
 	Acceleration Acceleration
 	Forwards     []Forward // optional; without any the guest has no network device
 
-	// NewProcessor makes the secure processor for the digest that was measured.
+	// NewProcessor makes the simulated secure processor for the digest that was measured; nil where Hardware is not.
 	NewProcessor func(launchDigest [48]byte) (Processor, error)
 
 	// Folder is optional: a folder that is not there yet, for the copies that are measured. Whoever outlives this process
@@ -64,18 +70,10 @@ type Config struct {
 // Validate reports every field that is absent or wrong, joined.
 func (c *Config) Validate() error {
 	var faults []error
-	for _, f := range []struct{ name, path string }{
-		{"firmware", c.Firmware}, {"kernel", c.Kernel}, {"initrd", c.Initrd}, {"root", c.Root},
-	} {
-		if f.path == "" {
-			faults = append(faults, fmt.Errorf("%s: absent", f.name))
-		}
-	}
-	if _, err := image.ParseCommandLine(c.CommandLine); err != nil {
-		faults = append(faults, err)
-	}
-	if strings.HasSuffix(c.CommandLine, "\n") {
-		faults = append(faults, errors.New("command line: ends in a newline"))
+	if c.UKI != nil {
+		faults = c.validateUKI()
+	} else {
+		faults = c.validateDirect()
 	}
 	if c.MemoryMiB < 128 || c.CPUs < 1 {
 		faults = append(faults, fmt.Errorf("want at least 128 MiB and 1 CPU, got %d and %d", c.MemoryMiB, c.CPUs))
@@ -88,10 +86,51 @@ func (c *Config) Validate() error {
 			faults = append(faults, fmt.Errorf("forward: want two IPv4 endpoints, got %s to %s", f.Guest, f.Host))
 		}
 	}
-	if c.NewProcessor == nil {
+	switch {
+	case c.Hardware == nil && c.NewProcessor == nil:
 		faults = append(faults, errors.New("processor: absent"))
+	case c.Hardware != nil && (c.NewProcessor != nil || c.UKI != nil):
+		faults = append(faults, errors.New("a launch on hardware has the hardware's processor, and starts from the kernel"))
+	case c.Hardware != nil:
+		faults = append(faults, c.Hardware.validate()...)
 	}
 	return errors.Join(faults...)
+}
+
+// validateDirect reports what is absent or wrong where kernel, initrd and command line are handed over.
+func (c *Config) validateDirect() []error {
+	var faults []error
+	for _, f := range []struct{ name, path string }{
+		{"firmware", c.Firmware}, {"kernel", c.Kernel}, {"initrd", c.Initrd},
+	} {
+		if f.path == "" {
+			faults = append(faults, fmt.Errorf("%s: absent", f.name))
+		}
+	}
+	if (c.Root == "") == (c.Disk == "") {
+		faults = append(faults, errors.New("want the root or the disk, one of both"))
+	}
+	if _, err := image.ParseCommandLine(c.CommandLine); err != nil {
+		faults = append(faults, err)
+	}
+	if strings.HasSuffix(c.CommandLine, "\n") {
+		faults = append(faults, errors.New("command line: ends in a newline"))
+	}
+	return faults
+}
+
+// absolute makes the paths whole that QEMU opens, which runs in the VM's folder.
+func (c *Config) absolute() error {
+	for _, path := range []*string{&c.Root, &c.Disk, &c.Scratch} {
+		if *path == "" {
+			continue
+		}
+		var err error
+		if *path, err = filepath.Abs(*path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // firmwares are tried in this order; qboot starts a kernel directly and nothing else.

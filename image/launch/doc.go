@@ -13,4 +13,13 @@
 // quotes end in a root that policies refuse unless it is named.
 //
 // The root image is not measured here: its digest is on the measured command line and the guest compares.
+//
+// With [Config.UKI] firmware of UEFI boots the unified kernel image from the disk. Then firmware, its variables and the whole disk
+// are copied, and the simulated processor measures the program in the copy's EFI system partition, by package esp, which is what
+// firmware starts unless its variables, or another disk, say otherwise. swtpm plays a TPM, with a state that is made for this VM
+// and goes away with it; the registers that firmware, stub and kernel extend are as package boot predicts. Such a TPM proves
+// nothing: who launches can reset and extend it as they like.
+//
+// With [Config.Hardware] the platform measures the same copies itself, and nothing is simulated. No test of this package has ever
+// run there.
 package launch

@@ -37,7 +37,7 @@ func config(t *testing.T) Config {
 	t.Helper()
 	dir := t.TempDir()
 	c := Config{
-		CommandLine: image.CommandLine{Config: image.SHA256{1}, Root: image.SHA256{2}}.String(),
+		CommandLine: image.CommandLine{Config: image.SHA256{1}, Root: image.Verity{RootHash: image.SHA256{2}, DataBlocks: 1}}.String(),
 		MemoryMiB:   128, CPUs: 1, Acceleration: TCG,
 		NewProcessor: func([48]byte) (Processor, error) { return silent{}, nil },
 	}
@@ -64,6 +64,7 @@ func TestValidate(t *testing.T) {
 		"no kernel":          {func(c *Config) { c.Kernel = "" }, "kernel"},
 		"no initrd":          {func(c *Config) { c.Initrd = "" }, "initrd"},
 		"no root":            {func(c *Config) { c.Root = "" }, "root"},
+		"a root and a disk":  {func(c *Config) { c.Disk = c.Root }, "one of both"},
 		"no command line":    {func(c *Config) { c.CommandLine = "" }, "command line"},
 		"a word more":        {func(c *Config) { c.CommandLine += " init=/bin/sh" }, "command line"},
 		"newline at the end": {func(c *Config) { c.CommandLine += "\n" }, "newline"},
@@ -103,8 +104,16 @@ func TestArguments(t *testing.T) {
 			t.Errorf("want %q in %s", want, line)
 		}
 	}
-	if strings.Contains(line, "netdev") {
-		t.Error("a network device without a forward")
+	for _, foreign := range []string{"netdev", "kettle-scratch"} {
+		if strings.Contains(line, foreign) {
+			t.Errorf("a device that was not asked for: %s", foreign)
+		}
+	}
+	c.Root, c.Disk, c.Scratch = "", "/disk", "/c,d"
+	line = strings.Join(arguments(&c, s, TCG, ""), " ")
+	if strings.Contains(line, "serial=kettle-root") || !strings.Contains(line, "readonly=on,file.locking=off,file=/disk -device virtio-blk-pci,drive=root -drive") ||
+		!strings.Contains(line, "file=/c,,d -device virtio-blk-pci,drive=scratch,serial=kettle-scratch") {
+		t.Errorf("the disks: %s", line)
 	}
 	c.Forwards = []Forward{{Guest: netip.MustParseAddrPort("10.0.2.100:443"), Host: netip.MustParseAddrPort("127.0.0.1:8443")}}
 	line = strings.Join(arguments(&c, s, KVM, "/usr/bin/socat"), " ")

@@ -17,10 +17,16 @@ import (
 // staged is a private folder with the exact bytes that are measured and started.
 type staged struct {
 	folder string
-	digest [48]byte
+	digest [48]byte          // of the simulated processor
+	named  map[string]string // files in place of copies, where nothing is started
 }
 
-func (s *staged) path(name string) string { return filepath.Join(s.folder, name) }
+func (s *staged) path(name string) string {
+	if file, ok := s.named[name]; ok {
+		return file
+	}
+	return filepath.Join(s.folder, name)
+}
 
 // stage copies what is measured into a new folder that only this user can enter, hashing the bytes as they are
 // written, and computes the launch digest.
@@ -30,6 +36,12 @@ func stage(c *Config) (*staged, error) {
 		return nil, fmt.Errorf("making the VM's folder: %w", err)
 	}
 	s := &staged{folder: folder}
+	if c.UKI != nil {
+		if err := s.copyUKI(c); err != nil {
+			return nil, errors.Join(err, s.remove())
+		}
+		return s, nil
+	}
 	l := measure.Launch{CommandLine: measure.CommandLine(c.CommandLine)}
 	for _, f := range []struct {
 		name, source string

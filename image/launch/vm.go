@@ -9,9 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"syscall"
@@ -47,8 +45,7 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("starting the VM: %w", err)
 	}
-	var err error
-	if c.Root, err = filepath.Abs(c.Root); err != nil { // QEMU runs in the VM's folder.
+	if err := c.absolute(); err != nil {
 		return nil, fmt.Errorf("starting the VM: %w", err)
 	}
 	log := c.Logger
@@ -68,9 +65,15 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 }
 
 func (vm *VM) start(ctx context.Context, c *Config, s *staged, log *slog.Logger) error {
-	processor, err := c.NewProcessor(s.digest)
+	var processor Processor
+	var err error
+	if c.Hardware != nil {
+		err = Supported(ctx, c.Hardware.Platform)
+	} else if processor, err = c.NewProcessor(s.digest); err != nil {
+		err = fmt.Errorf("making the secure processor: %w", err)
+	}
 	if err != nil {
-		return fmt.Errorf("making the secure processor: %w", err)
+		return err
 	}
 	qemu, err := FindQEMU()
 	if err != nil {
@@ -82,26 +85,49 @@ func (vm *VM) start(ctx context.Context, c *Config, s *staged, log *slog.Logger)
 			return fmt.Errorf("finding socat: %w", err)
 		}
 	}
-	if vm.accel, err = choose(ctx, c, qemu, s.path("kernel"), s.path("firmware")); err != nil {
+	if vm.accel, err = accelerate(ctx, c, s, qemu); err != nil {
 		return err
 	}
-	wires, err := newWires(c.Console)
+	wires, err := newWires(c.Console, c.UKI != nil)
 	if err != nil {
 		return err
+	}
+	p := &process{wires: wires, processor: processor, staged: s, complaint: &tail{}, log: log}
+	if c.UKI != nil {
+		if p.tpm, err = newTPM(s, wires.tpm); err != nil {
+			wires.closeGuest()
+			wires.closeHost()
+			return err
+		}
 	}
 	ctx, vm.kill = context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, qemu, arguments(c, s, vm.accel, socat)...) //nolint:gosec // our own arguments.
 	cmd.Dir = s.folder
 	cmd.ExtraFiles = wires.guest
-	complaint := &tail{}
-	cmd.Stderr = complaint
+	cmd.Stderr = p.complaint
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second
 	vm.control = &firstByte{Conn: wires.control, seen: func() { vm.note(func(t *Timings) { t.Message = time.Now() }) }}
+	p.cmd = cmd
 	started := make(chan error, 1)
-	go vm.run(ctx, &process{cmd: cmd, wires: wires, processor: processor, staged: s, complaint: complaint, log: log}, started)
+	go vm.run(ctx, p, started)
 	return <-started
+}
+
+// accelerate settles the acceleration. Firmware that boots from a disk is not tried with a kernel alone.
+func accelerate(ctx context.Context, c *Config, s *staged, qemu string) (Acceleration, error) {
+	if c.Hardware != nil {
+		return KVM, nil
+	}
+	firmware := s.path("firmware")
+	if c.UKI != nil && c.Acceleration != TCG {
+		var err error
+		if firmware, err = FindFirmware(); err != nil {
+			return "", err
+		}
+	}
+	return choose(ctx, c, qemu, s.path("kernel"), firmware)
 }
 
 // process is what one launch owns until it ends.
@@ -110,8 +136,30 @@ type process struct {
 	wires     *wires
 	processor Processor
 	staged    *staged
+	tpm       *tpm // nil where the machine has none
 	complaint *tail
 	log       *slog.Logger
+}
+
+// start starts QEMU, and its TPM before it.
+func (p *process) start() error {
+	if p.tpm != nil {
+		if err := p.tpm.start(); err != nil {
+			return err
+		}
+	}
+	return p.cmd.Start()
+}
+
+// end ends what QEMU's end leaves. The forwards' processes share its group; their streams are closed already.
+func (p *process) end() error {
+	if p.cmd.Process != nil {
+		_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL)
+	}
+	if p.tpm == nil {
+		return nil
+	}
+	return p.tpm.end()
 }
 
 // run starts QEMU and stays with it. The thread is locked because a parent death signal (PR_SET_PDEATHSIG) is sent
@@ -119,11 +167,12 @@ type process struct {
 func (vm *VM) run(ctx context.Context, p *process, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	err := p.cmd.Start()
+	err := p.start()
 	p.wires.closeGuest()
 	if err != nil {
 		vm.kill()
 		p.wires.closeHost()
+		err = errors.Join(err, p.end())
 		close(vm.done)
 		started <- err
 		return
@@ -135,20 +184,24 @@ func (vm *VM) run(ctx context.Context, p *process, started chan<- error) {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
+		if p.processor == nil { // hardware
+			return
+		}
 		// The stream ends with QEMU; what the guest sent wrongly is answered to the guest, not here.
 		if err := p.processor.Serve(ctx, p.wires.quote); err != nil && ctx.Err() == nil && !errors.Is(err, io.EOF) {
 			p.log.WarnContext(ctx, "quote port ended", "error", err)
 		}
 	}()
 	err = p.cmd.Wait()
-	// The forwards' processes share the group; QEMU's end has closed their streams already.
-	_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL)
+	tpmErr := p.end()
 	vm.note(func(t *Timings) { t.Ended = time.Now() })
 	switch {
 	case ctx.Err() != nil:
 		err = fmt.Errorf("running the VM: %w", context.Cause(ctx))
 	case err != nil:
 		err = fmt.Errorf("running the VM: %w: %s", err, p.complaint)
+	default:
+		err = tpmErr
 	}
 	vm.kill()
 	<-served
@@ -157,7 +210,7 @@ func (vm *VM) run(ctx context.Context, p *process, started chan<- error) {
 	close(vm.done)
 }
 
-// LaunchDigest is what the secure processor measured.
+// LaunchDigest is what the simulated secure processor measured, and means nothing on hardware.
 func (vm *VM) LaunchDigest() [48]byte { return vm.digest }
 
 // Acceleration is KVM or TCG.
@@ -191,70 +244,6 @@ func (vm *VM) note(set func(*Timings)) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	set(&vm.timings)
-}
-
-// wires are the connections between this process and QEMU.
-type wires struct {
-	control net.Conn
-	quote   net.Conn
-	guest   []*os.File // QEMU's ends, in the order of the descriptors in qemu.go
-}
-
-// newWires makes two socket pairs, so that the host's sides are open before the guest starts and have no name that
-// another process could connect to, and opens the console file.
-func newWires(console string) (_ *wires, err error) {
-	w := &wires{}
-	defer func() {
-		if err != nil {
-			w.closeGuest()
-			w.closeHost()
-		}
-	}()
-	for _, end := range []*net.Conn{&w.control, &w.quote} {
-		conn, guest, err := socketPair()
-		if err != nil {
-			return nil, fmt.Errorf("connecting a port: %w", err)
-		}
-		*end = conn
-		w.guest = append(w.guest, guest)
-	}
-	if console == "" {
-		console = os.DevNull
-	}
-	file, err := os.OpenFile(console, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600) //nolint:gosec // the caller's file.
-	if err != nil {
-		return nil, fmt.Errorf("opening the console file: %w", err)
-	}
-	w.guest = append(w.guest, file)
-	return w, nil
-}
-
-func socketPair() (net.Conn, *os.File, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "host"), os.NewFile(uintptr(fds[1]), "guest")
-	conn, err := net.FileConn(ours)
-	if err = errors.Join(err, ours.Close()); err != nil {
-		return nil, nil, errors.Join(err, theirs.Close())
-	}
-	return conn, theirs, nil
-}
-
-func (w *wires) closeGuest() {
-	for _, f := range w.guest {
-		_ = f.Close() // nothing was written through these.
-	}
-	w.guest = nil
-}
-
-func (w *wires) closeHost() {
-	for _, c := range []net.Conn{w.control, w.quote} {
-		if c != nil {
-			_ = c.Close() // the peer is gone or going.
-		}
-	}
 }
 
 // firstByte tells when the first byte was read.

@@ -23,6 +23,13 @@
 // the first label separates it from every other use of SHA-384. As the inner digests are SHA-256, an image's manifest
 // alone is enough to predict it. It changes with any byte of the four and with nothing else; in particular the root file
 // system enters through its digest on the command line. A change of this encoding is a v2.
+//
+// It measures the boot of a unified kernel image ([SimUKI]) as SHA-384 over these:
+//
+//	u32(24) "kettle.sim.launch.uki/v1"
+//	u32(8)  "firmware"  u32(32) SHA-256(firmware file, its code alone)
+//	u32(9)  "variables" u32(32) SHA-256(file of the firmware's variables as the machine finds it)
+//	u32(3)  "uki"       u32(32) SHA-256(\EFI\BOOT\BOOTX64.EFI in the disk's EFI system partition)
 package measure
 
 import (
@@ -34,7 +41,10 @@ import (
 	"github.com/kettle/attest/image"
 )
 
-const simDomain = "kettle.sim.launch/v1"
+const (
+	simDomain    = "kettle.sim.launch/v1"
+	simUKIDomain = "kettle.sim.launch.uki/v1"
+)
 
 // Launch holds the SHA-256 digests of what a direct boot starts.
 type Launch struct {
@@ -46,19 +56,33 @@ type Launch struct {
 
 // Sim gives the simulator's launch digest, 48 bytes, as described in the package comment.
 func Sim(l Launch) [48]byte {
+	return sim(simDomain, []part{{"firmware", l.Firmware}, {"kernel", l.Kernel}, {"initrd", l.Initrd}, {"command-line", l.CommandLine}})
+}
+
+// UKILaunch holds the SHA-256 digests of what the boot of a unified kernel image starts.
+type UKILaunch struct {
+	Firmware  image.SHA256 // the firmware's code
+	Variables image.SHA256 // the firmware's variables, as the machine finds them
+	UKI       image.SHA256 // the file in the disk's EFI system partition, with a signature if it has one
+}
+
+// SimUKI gives the simulator's launch digest of such a boot, 48 bytes. It is never that of a direct one.
+func SimUKI(l UKILaunch) [48]byte {
+	return sim(simUKIDomain, []part{{"firmware", l.Firmware}, {"variables", l.Variables}, {"uki", l.UKI}})
+}
+
+// part is one digest with its label.
+type part struct {
+	label  string
+	digest image.SHA256
+}
+
+func sim(domain string, parts []part) [48]byte {
 	h := sha512.New384()
-	field(h, []byte(simDomain))
-	for _, part := range []struct {
-		label  string
-		digest image.SHA256
-	}{
-		{"firmware", l.Firmware},
-		{"kernel", l.Kernel},
-		{"initrd", l.Initrd},
-		{"command-line", l.CommandLine},
-	} {
-		field(h, []byte(part.label))
-		field(h, part.digest[:])
+	field(h, []byte(domain))
+	for _, p := range parts {
+		field(h, []byte(p.label))
+		field(h, p.digest[:])
 	}
 	return [48]byte(h.Sum(nil))
 }
@@ -66,9 +90,9 @@ func Sim(l Launch) [48]byte {
 // Manifest gives the digests that a launch of the image described by m has.
 func Manifest(m *image.Manifest) Launch {
 	return Launch{
-		Firmware:    m.Firmware.SHA256,
-		Kernel:      m.Kernel.SHA256,
-		Initrd:      m.Initrd.SHA256,
+		Firmware:    m.Files.Firmware.SHA256,
+		Kernel:      m.Files.Kernel.SHA256,
+		Initrd:      m.Files.Initrd.SHA256,
 		CommandLine: CommandLine(m.CommandLine),
 	}
 }

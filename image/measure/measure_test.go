@@ -78,7 +78,9 @@ func TestManifestAgrees(t *testing.T) {
 	t.Parallel()
 	l := launch()
 	m := &image.Manifest{
-		Firmware: image.File{SHA256: l.Firmware}, Kernel: image.File{SHA256: l.Kernel}, Initrd: image.File{SHA256: l.Initrd},
+		Files: image.Files{
+			Firmware: image.File{SHA256: l.Firmware}, Kernel: image.File{SHA256: l.Kernel}, Initrd: image.File{SHA256: l.Initrd},
+		},
 		CommandLine: "quiet",
 	}
 	if got := measure.Manifest(m); got != l {

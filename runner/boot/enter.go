@@ -32,14 +32,12 @@ type Phase struct {
 type Environment struct {
 	CommandLine image.CommandLine // the measured command line
 	Config      []byte            // the exact bytes of [image.ConfigFile], of the digest on the command line
-	RootSize    int64             // bytes of the root image, which stay in memory
 	Phases      []Phase           // in order; the first is the kernel's own start
 }
 
 // state is the handover between the processes. It never leaves the VM and holds nothing secret.
 type state struct {
-	RootSize int64   `json:"rootSize"`
-	Phases   []Phase `json:"phases"`
+	Phases []Phase `json:"phases"`
 }
 
 // Enter goes through the stages described in the package comment and returns in the supervisor only. In the first two
@@ -81,7 +79,7 @@ func thirdStage() (*Environment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Environment{CommandLine: line, Config: config, RootSize: s.RootSize, Phases: s.Phases}, nil
+	return &Environment{CommandLine: line, Config: config, Phases: s.Phases}, nil
 }
 
 // stopwatch turns the kernel's clock into phases.

@@ -6,18 +6,14 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/kettle/attest/image"
 )
 
-// Paths in the initramfs that exist only while it runs.
-const (
-	imageDir = "/image"
-	sysroot  = "/sysroot"
-)
+// sysroot is where the root is mounted while the initramfs is still there.
+const sysroot = "/sysroot"
 
 // firstStage runs on the initramfs. On success the process image is replaced and it does not return.
 func firstStage(ctx context.Context) error {
@@ -41,13 +37,13 @@ func firstStage(ctx context.Context) error {
 		return err
 	}
 	watch.lap("modules")
-	size, err := loadRoot(ctx, line.Root)
+	device, err := mapRoot(ctx, line.Root)
 	if err != nil {
 		return err
 	}
-	watch.lap("root-copy")
-	if err := mountRoot(); err != nil {
-		return err
+	watch.lap("root-map")
+	if err := unix.Mount(device, sysroot, "erofs", unix.MS_RDONLY|unix.MS_NODEV, ""); err != nil {
+		return fmt.Errorf("mounting the root image: %w", err)
 	}
 	if err := carryConfig(image.ConfigDir, sysroot+image.ConfigDir); err != nil {
 		return err
@@ -56,27 +52,12 @@ func firstStage(ctx context.Context) error {
 		return err
 	}
 	watch.lap("root-mount")
-	environ, err := state{RootSize: size, Phases: watch.phases}.environ()
+	environ, err := state{Phases: watch.phases}.environ()
 	if err != nil {
 		return err
 	}
 	if err := unix.Exec("/proc/self/exe", []string{"kettled"}, environ); err != nil {
 		return fmt.Errorf("executing the second stage: %w", err)
-	}
-	return nil
-}
-
-// mountRoot mounts the verified image from memory and lets go of its name: nothing can open the file again.
-func mountRoot() error {
-	file := filepath.Join(imageDir, rootFile)
-	if err := unix.Mount(file, sysroot, "erofs", unix.MS_RDONLY|unix.MS_NODEV, ""); err != nil {
-		return fmt.Errorf("mounting the root image: %w", err)
-	}
-	if err := os.Remove(file); err != nil {
-		return fmt.Errorf("hiding the root image: %w", err)
-	}
-	if err := unix.Unmount(imageDir, unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("hiding the root image: %w", err)
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ var lateMounts = []mountPoint{
 	{kind: "tmpfs", target: "/run", flags: unix.MS_NOSUID | unix.MS_NODEV, data: "mode=0755,size=64m"},
 	{kind: "tmpfs", target: "/tmp", flags: unix.MS_NOSUID | unix.MS_NODEV, data: "mode=1777,size=16m"},
 	{kind: "cgroup2", target: "/sys/fs/cgroup", flags: quiet},
+	{kind: "configfs", target: "/sys/kernel/config", flags: quiet}, // where a secure processor is asked
 }
 
 func mountAll(mounts []mountPoint) error {

@@ -11,7 +11,8 @@ import (
 )
 
 // TestMutants cuts out what hardens the machine and protects kettled, and demands that the attacks then succeed. What only
-// a machine shows (the root image's digest, lockdown itself) has its attacks in vm_test.go.
+// a machine shows (the root's hash tree, the tags of the job's disk, lockdown itself) has its attacks in attack_vm_test.go
+// and disk_vm_test.go.
 func TestMutants(t *testing.T) {
 	t.Parallel()
 	const harden, protect, scratch = "runner/boot/harden.go", "runner/boot/protect.go", "runner/boot/scratch.go"
@@ -39,6 +40,14 @@ func TestMutants(t *testing.T) {
 		"TestAttackFillMemory": {
 			Check: "a full disk and a full memory fit into the machine", File: scratch,
 			Old: "if err := s.fits(total); err != nil {", New: "if err := s.fits(total); err != nil && false {",
+		},
+		"TestAttackSecondDisk": {
+			Check: "two disks of one name are refused", File: "runner/boot/disk.go",
+			Old: "case len(found) == 1:", New: "case len(found) >= 1:",
+		},
+		"TestAttackBundlePartition/two_partitions": {
+			Check: "two bundle partitions are refused", File: "runner/boot/bundle.go",
+			Old: "case len(found) > 1:", New: "case len(found) > 2:",
 		},
 		"TestAttackOtherConfiguration": {
 			Check: "the configuration has the measured digest", File: "runner/boot/config.go",

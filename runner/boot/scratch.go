@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kettle/attest/image"
 )
 
 // MinScratch is the smallest disk, in bytes. With its log, it is not too small for mkfs.xfs.
@@ -24,50 +26,70 @@ const (
 	reserve = 256 << 20 // what kettled and the kernel take besides, in bytes
 )
 
+// Place is where the job's disk lies.
+type Place string
+
+const (
+	// InMemory is [image.ScratchDevice]: pages appear as they are written to. The host sees nothing of it, as of all memory.
+	InMemory Place = "memory"
+	// OnDisk is the disk of the name [image.ScratchName], which the host provides, encrypted and authenticated with a key that
+	// is made at this boot and lies in the kernel's memory alone. A 64th of it is taken of the memory.
+	OnDisk Place = "disk"
+)
+
 // Scratch says what the job's disk is and what else must find room in memory beside it. Every field is required.
 type Scratch struct {
-	Device string // block device in memory, whose pages appear as they are written to: [image.ScratchDevice]
-	Dir    string // where the disk is mounted: [image.ScratchDir]
-	Mkfs   string // mkfs.xfs: [image.MakeXFS]
-	Bytes  int64  // size of the disk without its log; a multiple of 4096. A job can write somewhat less.
+	Place Place
+	Dir   string // where the disk is mounted: [image.ScratchDir]
+	Mkfs  string // mkfs.xfs: [image.MakeXFS]
+	Bytes int64  // size of the disk without its log; a multiple of 4096. A job can write somewhat less.
 
-	RootSize  int64 // bytes of the root image in memory, see [Environment]
 	JobMemory int64 // bytes that the job's processes may use
 }
 
-// MakeScratch makes the job's disk: an XFS file system, whose files can be cloned (FICLONE), in memory, of this size and
-// no other. It is kettled's to write to and everybody's to pass through. Programs of the job that raise their rights lie on
+// MakeScratch makes the job's disk and gives its block device: an XFS file system, whose files can be cloned (FICLONE), of this
+// size and no other. It is kettled's to write to and everybody's to pass through. Programs of the job that raise their rights lie on
 // it, but no device of it opens.
 //
 // Before anything is made, everything that may be filled must fit into the machine together: a job that fills its memory
 // and its disk finds its limits and not kettled's. What a job deletes is given back to the machine's memory.
-func MakeScratch(ctx context.Context, s Scratch) error {
+func MakeScratch(ctx context.Context, s Scratch) (device string, err error) {
 	if err := s.Validate(); err != nil {
-		return fmt.Errorf("making the job's disk: %w", err)
+		return "", fmt.Errorf("making the job's disk: %w", err)
 	}
 	total, err := memTotal("/proc/meminfo")
 	if err != nil {
-		return fmt.Errorf("making the job's disk: %w", err)
+		return "", fmt.Errorf("making the job's disk: %w", err)
 	}
 	if err := s.fits(total); err != nil {
-		return fmt.Errorf("making the job's disk: %w", err)
+		return "", fmt.Errorf("making the job's disk: %w", err)
 	}
-	if err := s.format(ctx); err != nil {
-		return fmt.Errorf("making the job's disk: %w", err)
+	device, options := image.ScratchDevice, "discard"
+	if s.Place == OnDisk {
+		options = "" // what a job deletes is not told to the host
+		if device, err = seal(ctx, s.Bytes+journal); err != nil {
+			return "", fmt.Errorf("making the job's disk: %w", err)
+		}
 	}
-	if err := unix.Mount(s.Device, s.Dir, "xfs", unix.MS_NODEV|unix.MS_NOATIME, "discard"); err != nil {
-		return fmt.Errorf("mounting the job's disk %s on %s: %w", s.Device, s.Dir, err)
+	if err := s.format(ctx, device); err != nil {
+		return "", fmt.Errorf("making the job's disk: %w", err)
+	}
+	if err := unix.Mount(device, s.Dir, "xfs", unix.MS_NODEV|unix.MS_NOATIME, options); err != nil {
+		return "", fmt.Errorf("mounting the job's disk %s on %s: %w", device, s.Dir, err)
 	}
 	if err := os.Chmod(s.Dir, 0o711); err != nil { //nolint:gosec // searchable: the sandbox's users pass through it.
-		return errors.Join(fmt.Errorf("opening the job's disk: %w", err), unix.Unmount(s.Dir, 0))
+		return "", errors.Join(fmt.Errorf("opening the job's disk: %w", err), unix.Unmount(s.Dir, 0))
 	}
-	return nil
+	return device, nil
 }
 
 // Validate reports every field that is absent or wrong, joined.
 func (s Scratch) Validate() error {
 	var faults []error
-	for _, f := range []struct{ name, value string }{{"device", s.Device}, {"directory", s.Dir}, {"mkfs", s.Mkfs}} {
+	if s.Place != InMemory && s.Place != OnDisk {
+		faults = append(faults, fmt.Errorf("place: want %s or %s, got %q", InMemory, OnDisk, s.Place))
+	}
+	for _, f := range []struct{ name, value string }{{"directory", s.Dir}, {"mkfs", s.Mkfs}} {
 		if !strings.HasPrefix(f.value, "/") {
 			faults = append(faults, fmt.Errorf("%s: want an absolute path, got %q", f.name, f.value))
 		}
@@ -75,19 +97,23 @@ func (s Scratch) Validate() error {
 	if s.Bytes < MinScratch || s.Bytes%4096 != 0 {
 		faults = append(faults, fmt.Errorf("size: want at least %d MiB in blocks of 4096 bytes, got %d bytes", MinScratch>>20, s.Bytes))
 	}
-	if s.RootSize <= 0 || s.JobMemory <= 0 {
-		faults = append(faults, fmt.Errorf("want the sizes of the root image and of the job's memory, got %d and %d", s.RootSize, s.JobMemory))
+	if s.JobMemory <= 0 {
+		faults = append(faults, fmt.Errorf("job's memory: want more than 0 bytes, got %d", s.JobMemory))
 	}
 	return errors.Join(faults...)
 }
 
-// fits demands that root image, job, disk and reserve fit into the memory.
+// fits demands that the job, its disk where that lies in memory, and the reserve fit into the memory.
 func (s Scratch) fits(total int64) error {
+	disk, log := s.Bytes, int64(journal)
+	if s.Place == OnDisk {
+		disk, log = s.Bytes/64+journal/64, 0 // the tags, see [seal]
+	}
 	left := total
-	for _, part := range []int64{s.RootSize, s.JobMemory, s.Bytes, journal, reserve} {
+	for _, part := range []int64{s.JobMemory, disk, log, reserve} {
 		if left -= min(part, left); left == 0 {
-			return fmt.Errorf("the machine has %s of memory, which is too little for the root image (%s), the job's memory (%s), the job's disk (%s) and kettled (%s): "+
-				"give the machine more, or the job less", mib(total), mib(s.RootSize), mib(s.JobMemory), mib(s.Bytes), mib(journal+reserve))
+			return fmt.Errorf("the machine has %s of memory, which is too little for the job's memory (%s), the job's disk in memory (%s) and kettled (%s): "+
+				"give the machine more, or the job less", mib(total), mib(s.JobMemory), mib(disk), mib(log+reserve))
 		}
 	}
 	return nil
@@ -95,11 +121,11 @@ func (s Scratch) fits(total int64) error {
 
 func mib(bytes int64) string { return strconv.FormatInt(bytes>>20, 10) + " MiB" }
 
-// format runs mkfs.xfs. The device is larger than the disk and reads as zeros: nothing of it has to be discarded first (-K).
-// The log is as small as possible, because it is memory that is taken at once.
-func (s Scratch) format(ctx context.Context) error {
+// format runs mkfs.xfs. Nothing of the device was ever written with this key, or to this memory: nothing of it has to be
+// discarded first (-K). The log is as small as possible, because it is room that is taken at once.
+func (s Scratch) format(ctx context.Context, device string) error {
 	cmd := exec.CommandContext(ctx, s.Mkfs, "-q", "-f", "-K", "-m", "crc=1,reflink=1", //nolint:gosec // the measured image's own program.
-		"-l", fmt.Sprintf("size=%d", int64(journal)), "-d", fmt.Sprintf("size=%d", s.Bytes+journal), s.Device)
+		"-l", fmt.Sprintf("size=%d", int64(journal)), "-d", fmt.Sprintf("size=%d", s.Bytes+journal), device)
 	cmd.Env = []string{"PATH=" + searchPath}
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint

@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kettle/attest/image"
 )
 
 func goodScratch() Scratch {
-	return Scratch{Device: "/dev/ram0", Dir: "/disk", Mkfs: "/mkfs", Bytes: 1 << 30, RootSize: 200 << 20, JobMemory: 2 << 30}
+	return Scratch{Place: InMemory, Dir: "/disk", Mkfs: "/mkfs", Bytes: 1 << 30, JobMemory: 2 << 30}
 }
 
 func TestScratchValidate(t *testing.T) {
@@ -22,14 +24,14 @@ func TestScratchValidate(t *testing.T) {
 		spoil func(*Scratch)
 		want  string
 	}{
-		"no device":          {func(s *Scratch) { s.Device = "" }, "device"},
+		"no place":           {func(s *Scratch) { s.Place = "" }, "place"},
+		"another place":      {func(s *Scratch) { s.Place = "network" }, "place"},
 		"a relative folder":  {func(s *Scratch) { s.Dir = "disk" }, "directory"},
 		"no mkfs":            {func(s *Scratch) { s.Mkfs = "" }, "mkfs"},
 		"no size":            {func(s *Scratch) { s.Bytes = 0 }, "size"},
 		"too small":          {func(s *Scratch) { s.Bytes = MinScratch - 4096 }, "at least 256 MiB"},
 		"part of a block":    {func(s *Scratch) { s.Bytes++ }, "blocks of 4096"},
 		"a negative size":    {func(s *Scratch) { s.Bytes = -1 << 40 }, "size"},
-		"no root image":      {func(s *Scratch) { s.RootSize = 0 }, "root image"},
 		"no memory of a job": {func(s *Scratch) { s.JobMemory = 0 }, "job's memory"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -39,7 +41,7 @@ func TestScratchValidate(t *testing.T) {
 			if err := s.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("want an error about %s, got %v", tt.want, err)
 			}
-			if err := MakeScratch(t.Context(), s); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err := MakeScratch(t.Context(), s); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("it was made, or: %v", err)
 			}
 		})
@@ -50,7 +52,7 @@ func TestScratchValidate(t *testing.T) {
 func TestAttackFillMemory(t *testing.T) {
 	t.Parallel()
 	s := goodScratch()
-	need := s.RootSize + s.JobMemory + s.Bytes + journal + reserve
+	need := s.JobMemory + s.Bytes + journal + reserve
 	if err := s.fits(need + 1); err != nil {
 		t.Errorf("it fits: %v", err)
 	}
@@ -60,13 +62,26 @@ func TestAttackFillMemory(t *testing.T) {
 			t.Errorf("%d of %d bytes are enough", total, need)
 			continue
 		}
-		for _, want := range []string{"root image (200 MiB)", "job's memory (2048 MiB)", "job's disk (1024 MiB)", "give the machine more"} {
+		for _, want := range []string{"job's memory (2048 MiB)", "job's disk in memory (1024 MiB)", "give the machine more"} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("no %q in %v", want, err)
 			}
 		}
 	}
+	s.Place = OnDisk
+	tags := s.Bytes/64 + journal/64
+	if err := s.fits(s.JobMemory + tags + reserve + 1); err != nil {
+		t.Errorf("on the host's disk: %v", err)
+	}
+	if err := s.fits(s.JobMemory + tags + reserve); err == nil || !strings.Contains(err.Error(), "job's disk in memory (17 MiB)") {
+		t.Errorf("no room for the tags: %v", err)
+	}
+	s.Place = InMemory
 	s.Bytes = 1<<63 - 4096
+	if err := s.fits(1 << 40); err == nil {
+		t.Error("sizes that overflow fit")
+	}
+	s.Place = OnDisk
 	if err := s.fits(1 << 40); err == nil {
 		t.Error("sizes that overflow fit")
 	}
@@ -81,7 +96,7 @@ func TestAttackFillMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Mkfs = mkfs
-	if err := MakeScratch(t.Context(), s); err == nil || !strings.Contains(err.Error(), "too little") {
+	if _, err := MakeScratch(t.Context(), s); err == nil || !strings.Contains(err.Error(), "too little") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := os.Stat(ran); err == nil {
@@ -96,11 +111,11 @@ func TestScratchTellsTheReason(t *testing.T) {
 	if err := os.Chmod(s.Mkfs, 0o700); err != nil { //nolint:gosec // a script of this test.
 		t.Fatal(err)
 	}
-	if err := s.format(t.Context()); err == nil || !strings.Contains(err.Error(), "the reason") {
+	if err := s.format(t.Context(), image.ScratchDevice); err == nil || !strings.Contains(err.Error(), "the reason") {
 		t.Errorf("got %v", err)
 	}
-	s.Bytes, s.RootSize, s.JobMemory = MinScratch, 1, 1
-	if err := MakeScratch(t.Context(), s); err == nil || !strings.Contains(err.Error(), "making the job's disk") {
+	s.Bytes, s.JobMemory = MinScratch, 1
+	if _, err := MakeScratch(t.Context(), s); err == nil || !strings.Contains(err.Error(), "making the job's disk") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -38,7 +38,7 @@ func secondStage(ctx context.Context) error {
 		return fmt.Errorf("boot stopped: %w", err)
 	}
 	watch.lap("root-prepare")
-	environ, err := state{RootSize: before.RootSize, Phases: watch.phases}.environ()
+	environ, err := state{Phases: watch.phases}.environ()
 	if err != nil {
 		return fmt.Errorf("boot stopped: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -32,7 +33,9 @@ import (
 // machine is what the VM tests start: the real kernel, this package's boot in the test guest, a root of a few files.
 type machine struct {
 	folder string
+	line   image.CommandLine
 	config launch.Config
+	heard  func(*channel.Launcher, channel.Message) // what the host does at a message, before it is answered; nil: nothing
 }
 
 // newMachine makes the files of a VM in seconds. It needs QEMU, mkfs.erofs and a kernel in the builder's cache;
@@ -63,9 +66,8 @@ func newMachine(t *testing.T) *machine {
 	if m.config.Firmware, err = launch.FindFirmware(); err != nil {
 		t.Fatal(err)
 	}
-	m.makeRoot(t)
-	config := m.makeInitrd(t, "kind: test\n")
-	m.config.CommandLine = image.CommandLine{Config: config, Root: rootDigest(t, m.config.Root)}.String()
+	m.line.Root = m.makeRoot(t, "root of the test\n")
+	m.line.Config = m.makeInitrd(t, "kind: test\n")
 	return m
 }
 
@@ -120,20 +122,27 @@ func prepare(ctx context.Context) (*build.Kernel, string, error) {
 
 func (m *machine) path(name string) string { return filepath.Join(m.folder, name) }
 
-func (m *machine) makeRoot(t *testing.T) {
+// makeRoot makes the root file system, and gives what the command line says of it.
+func (m *machine) makeRoot(t *testing.T, marker string) image.Verity {
 	t.Helper()
-	tree := m.path("tree")
+	tree := t.TempDir()
 	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "etc/kettle", "var/lib/kettle"} {
 		must(t, os.MkdirAll(filepath.Join(tree, dir), 0o755))
 	}
 	must(t, os.WriteFile(filepath.Join(tree, "etc/hosts"), nil, 0o644))
 	must(t, os.WriteFile(filepath.Join(tree, "etc/resolv.conf"), nil, 0o644))
-	must(t, os.WriteFile(filepath.Join(tree, "etc/marker"), []byte("root of the test\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(tree, "etc/marker"), []byte(marker), 0o644))
 	copyProgram(t, "mkfs.xfs", tree, image.MakeXFS)
-	must(t, os.WriteFile(filepath.Join(tree, "filler"), bytes.Repeat([]byte("some megabytes to read\n"), 1<<19), 0o644))
+	filler := make([]byte, 12<<20) // most of the image: it cannot be compressed
+	_, err := rand.NewChaCha8([32]byte{1}).Read(filler)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(tree, "filler"), filler, 0o644))
 	if out, err := exec.CommandContext(t.Context(), "mkfs.erofs", "--quiet", "-zlz4", m.config.Root, tree).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.erofs: %v: %s", err, out)
 	}
+	root, err := build.SealRoot(t.Context(), m.config.Root)
+	must(t, err)
+	return root
 }
 
 // copyProgram puts a program of this machine and the libraries that it names into the tree.
@@ -172,8 +181,9 @@ func (m *machine) makeInitrd(t *testing.T, config string) image.SHA256 {
 // run starts the VM, plays the launcher and gives the guest's messages and the console.
 func (m *machine) run(t *testing.T, try string) ([]channel.Message, string, *launch.VM) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
+	m.config.CommandLine = m.line.String()
 	vm, err := launch.Start(ctx, m.config)
 	must(t, err)
 	launcher := channel.NewLauncher(vm.Control())
@@ -184,6 +194,9 @@ func (m *machine) run(t *testing.T, try string) ([]channel.Message, string, *lau
 			break
 		}
 		messages = append(messages, message)
+		if m.heard != nil {
+			m.heard(launcher, message)
+		}
 		if _, hello := message.(channel.Hello); hello {
 			must(t, launcher.SendCredential(ctx, secret.New(try)))
 		}
@@ -219,7 +232,7 @@ func TestBoot(t *testing.T) {
 			outcome = message.Outcome
 		}
 	}
-	if got := strings.Join(names, " "); got != "kernel configuration modules root-copy root-mount root-prepare" {
+	if got := strings.Join(names, " "); got != "kernel configuration modules root-map root-mount root-prepare" {
 		t.Errorf("phases: got %q", got)
 	}
 	wantOnlySentence(t, console, "kettled: the test guest is done; powering off")
@@ -282,42 +295,6 @@ func greeter(t *testing.T) netip.AddrPort {
 	return netip.MustParseAddrPort(listener.Addr().String())
 }
 
-// TestAttackTampering starts what is not what the command line says. Each ends in one sentence and power-off, before any
-// message of a supervisor.
-func TestAttackTampering(t *testing.T) {
-	t.Parallel()
-	tests := map[string]struct {
-		tamper func(*testing.T, *machine)
-		want   string
-	}{
-		"a flipped bit in the root image": {
-			func(t *testing.T, m *machine) {
-				data, err := os.ReadFile(m.config.Root)
-				must(t, err)
-				data[len(data)/2] ^= 1
-				must(t, os.WriteFile(m.config.Root, data, 0o600))
-			},
-			"kettled: boot stopped: the root image is not the one on the measured command line",
-		},
-		"another configuration": {
-			func(t *testing.T, m *machine) { m.makeInitrd(t, "kind: other\n") },
-			"kettled: boot stopped: the configuration is not the one on the measured command line",
-		},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			m := newMachine(t)
-			tt.tamper(t, m)
-			messages, console, _ := m.run(t, "everything")
-			if len(messages) > 0 {
-				t.Errorf("a supervisor spoke: %v", messages)
-			}
-			wantOnlySentence(t, console, tt.want)
-		})
-	}
-}
-
 // TestCrash makes the supervisor panic: PID 1 says so and powers off.
 func TestCrash(t *testing.T) {
 	t.Parallel()
@@ -332,6 +309,7 @@ func TestCrash(t *testing.T) {
 func TestAlteredInitrd(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
+	m.config.CommandLine = m.line.String()
 	var digests [3][48]byte
 	for i := range digests {
 		if i == 2 {
@@ -358,13 +336,6 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-func rootDigest(t *testing.T, path string) image.SHA256 {
-	t.Helper()
-	digest, err := build.RootDigest(path)
-	must(t, err)
-	return digest
 }
 
 // wantOnlySentence demands that the guest's last words are this sentence and that nothing else came from it.

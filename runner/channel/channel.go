@@ -76,8 +76,8 @@ type Stream interface {
 
 // Admission is what a guest needs to register its runner.
 type Admission struct {
-	Credential secret.String
-	Prefix     string // "kettle-" and 16 hexadecimal digits; the launcher removes what carries it when the guest has died
+	Credential secret.String // empty where somebody else gives it, see package dispatch/admission
+	Prefix     string        // "kettle-" and 16 hexadecimal digits; the launcher removes what carries it when the guest has died
 }
 
 func (a Admission) validateCredential() error {
@@ -88,8 +88,10 @@ func (a Admission) validateCredential() error {
 }
 
 func (a Admission) validate() error {
-	if err := a.validateCredential(); err != nil {
-		return err
+	if !a.Credential.Empty() {
+		if err := a.validateCredential(); err != nil {
+			return err
+		}
 	}
 	if !ValidPrefix(a.Prefix) {
 		return fmt.Errorf(`%w: prefix: want "kettle-" and 16 hexadecimal digits`, ErrProtocol)

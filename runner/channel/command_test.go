@@ -183,3 +183,26 @@ func TestPrintable(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNamedOnly: a launcher that gives no credential names the environment all the same, and is not taken for one that does.
+func TestNamedOnly(t *testing.T) {
+	t.Parallel()
+	inside, outside := pair(t)
+	sent := make(chan error, 1)
+	go func() {
+		sent <- channel.NewLauncher(outside).Admit(t.Context(), channel.Admission{Prefix: prefix})
+	}()
+	a, err := channel.NewGuest(inside).Admission(t.Context())
+	if err := errors.Join(err, <-sent); err != nil || !a.Credential.Empty() || a.Prefix != prefix {
+		t.Errorf("got prefix %q, %v", a.Prefix, err)
+	}
+	go func() {
+		sent <- channel.NewLauncher(outside).Admit(t.Context(), channel.Admission{Prefix: prefix})
+	}()
+	if c, err := channel.NewGuest(inside).Credential(t.Context()); !errors.Is(err, channel.ErrProtocol) || !c.Empty() {
+		t.Errorf("no credential was taken for one: %v", err)
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+}

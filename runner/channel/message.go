@@ -220,10 +220,15 @@ func durations(ms ...int64) (out [2]time.Duration, err error) {
 
 // admission gives the launcher's first message. A prefix is judged when it is there; who needs one refuses its absence.
 func (m wire) admission() (Admission, error) {
-	if m.Type != "credential" || m.Credential == nil || !m.equal(wire{Credential: m.Credential, Prefix: m.Prefix}) {
+	if m.Type != "credential" || m.Credential == nil && m.Prefix == nil || !m.equal(wire{Credential: m.Credential, Prefix: m.Prefix}) {
 		return Admission{}, fmt.Errorf("%w: not a credential with exactly its fields", ErrProtocol)
 	}
-	a := Admission{Credential: secret.New(*m.Credential)}
+	var a Admission
+	if m.Credential != nil {
+		if a.Credential = secret.New(*m.Credential); a.Credential.Empty() {
+			return Admission{}, a.validateCredential()
+		}
+	}
 	if m.Prefix == nil {
 		return a, a.validateCredential()
 	}

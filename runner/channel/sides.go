@@ -46,7 +46,7 @@ func (g *Guest) Send(ctx context.Context, m Message) error {
 	return nil
 }
 
-// Admission waits for the launcher's credential and the prefix of every runner's name.
+// Admission waits for the launcher's credential, if it is the one who gives it, and the prefix of every runner's name.
 func (g *Guest) Admission(ctx context.Context) (Admission, error) {
 	a, err := g.admission(ctx)
 	if err == nil && a.Prefix == "" {
@@ -61,7 +61,13 @@ func (g *Guest) Admission(ctx context.Context) (Admission, error) {
 // Credential is [Guest.Admission] for who does not need the prefix.
 func (g *Guest) Credential(ctx context.Context) (secret.String, error) {
 	a, err := g.admission(ctx)
-	return a.Credential, err
+	if err == nil {
+		err = a.validateCredential()
+	}
+	if err != nil {
+		return secret.String{}, err
+	}
+	return a.Credential, nil
 }
 
 func (g *Guest) admission(ctx context.Context) (Admission, error) {
@@ -114,13 +120,17 @@ type Launcher struct {
 // NewLauncher takes the launcher's side of a stream. The stream stays the caller's to close.
 func NewLauncher(stream Stream) *Launcher { return &Launcher{stream: stream} }
 
-// Admit gives the guest its credential and the prefix of its runners' names. Only the first call sends.
+// Admit gives the guest its credential, unless somebody else does, and the prefix of its runners' names. Only the first
+// call sends.
 func (l *Launcher) Admit(ctx context.Context, a Admission) error {
 	if err := a.validate(); err != nil {
 		return fmt.Errorf("sending the credential: %w", err)
 	}
-	text := a.Credential.Reveal()
-	return l.admit(ctx, wire{Type: "credential", Credential: &text, Prefix: &a.Prefix})
+	w := wire{Type: "credential", Prefix: &a.Prefix}
+	if text := a.Credential.Reveal(); text != "" {
+		w.Credential = &text
+	}
+	return l.admit(ctx, w)
 }
 
 // SendCredential is [Launcher.Admit] for a guest that is not told a prefix, so that nobody can remove its runner by it.

@@ -34,6 +34,7 @@ const MaxFile = 64 << 10
 type Config struct {
 	Schema     string     `yaml:"schema"`
 	GitHub     GitHub     `yaml:"github"`
+	Image      Image      `yaml:"image"`
 	Credential Credential `yaml:"credential"`
 	Sandbox    Sandbox    `yaml:"sandbox"`
 	Egress     Egress     `yaml:"egress"`
@@ -61,15 +62,37 @@ type GitHub struct {
 	Roots       []string `yaml:"roots,omitempty"` // PEM files of a private CA, beside the configuration
 }
 
+// Image says whose word this machine takes for the image that it runs from. Who may have built it says the section
+// environments of the policy.
+type Image struct {
+	Bundle      string        `yaml:"bundle"`          // where the image's own bundle is: partition, or an https URL that answers with it
+	Roots       []string      `yaml:"roots,omitempty"` // PEM files of that URL's authority, beside the configuration
+	TrustedRoot string        `yaml:"trustedRoot"`     // file beside the configuration: Sigstore's trusted_root.json
+	MaxAge      time.Duration `yaml:"maxAge"`          // since the image was signed; after it the machine does not start any more
+}
+
+// BundlePartition is the word for the image's bundle partition.
+const BundlePartition = "partition"
+
 // Credential says where the registration credential comes from. It is never in a file of the image.
 type Credential struct {
-	From string `yaml:"from"` // launcher
+	From  string   `yaml:"from"`            // admission, or launcher: over the launcher's port, without anybody having appraised this machine
+	URL   string   `yaml:"url,omitempty"`   // of the admission server
+	Roots []string `yaml:"roots,omitempty"` // PEM files of its TLS authority, beside the configuration; never the system's
+	Keys  []string `yaml:"keys,omitempty"`  // PEM files of the public keys that sign admissions (VSA-ENV)
 }
+
+// The sources of a credential.
+const (
+	FromAdmission = "admission"
+	FromLauncher  = "launcher"
+)
 
 // Sandbox bounds the job.
 type Sandbox struct {
 	Profile string `yaml:"profile"` // strict or docker
 	Init    string `yaml:"init"`    // the sandbox's first process: small, or systemd for jobs that call systemctl
+	Scratch string `yaml:"scratch"` // where all lies that the job writes: memory, or disk, the host's, encrypted and authenticated
 	Limits  Limits `yaml:"limits"`
 }
 
@@ -78,7 +101,7 @@ type Limits struct {
 	MemoryMiB  int64         `yaml:"memoryMiB"`
 	Processes  int64         `yaml:"processes"`
 	CPUs       float64       `yaml:"cpus"`      // of the machine's; fractions count
-	DiskMiB    int64         `yaml:"diskMiB"`   // all that the job may write, in memory
+	DiskMiB    int64         `yaml:"diskMiB"`   // all that the job may write, to the place that scratch names
 	IOMiBps    int64         `yaml:"ioMiBps"`   // to and from that disk, each, in a second
 	OutputMiB  int64         `yaml:"outputMiB"` // bytes that one response may hash
 	FreezeTime time.Duration `yaml:"freezeTime"`
@@ -194,7 +217,8 @@ func (c *Config) Validate() error {
 	var f faults
 	f.check(c.Schema == Schema, "schema is %q, want %q", c.Schema, Schema)
 	c.GitHub.validate(&f)
-	f.check(c.Credential.From == "launcher", `credential.from is %q, want "launcher"`, c.Credential.From)
+	c.Image.validate(&f)
+	c.Credential.validate(&f)
 	c.Sandbox.validate(&f)
 	c.Egress.validate(&f)
 	f.check(fileName.MatchString(c.Policy), "policy %q is not a file name beside the configuration", c.Policy)
@@ -205,7 +229,7 @@ func (c *Config) Validate() error {
 		f.check(slices.Contains([]string{"snp", "tdx", "az-snp", "az-tdx", "sim"}, p), "platform %q is not known", p)
 	}
 	f.check(!slices.Contains(c.Platforms.Allowed, "sim") || len(c.Platforms.Roots) > 0, `platform "sim" needs platforms.roots`)
-	for _, name := range slices.Concat(c.GitHub.Roots, c.Sink.Roots, c.Platforms.Roots) {
+	for _, name := range slices.Concat(c.GitHub.Roots, c.Sink.Roots, c.Platforms.Roots, c.Image.Roots, c.Credential.Roots, c.Credential.Keys) {
 		f.check(fileName.MatchString(name), "roots file %q is not a file name beside the configuration", name)
 	}
 	c.Network.validate(&f)
@@ -215,10 +239,11 @@ func (c *Config) Validate() error {
 
 func (g GitHub) validate(f *faults) {
 	for name, raw := range map[string]string{"url": g.URL, "apiUrl": g.APIURL, "issuer": g.Issuer} {
-		u, err := url.Parse(raw)
-		ok := err == nil && u.Scheme == "https" && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
+		ok := isHTTPS(raw)
 		f.check(ok, "github.%s %q is not an https URL", name, raw)
-		f.check(!ok || slices.Contains(g.Hosts, u.Hostname()), "github.hosts lacks the host of github.%s", name)
+		if u, err := url.Parse(raw); ok && err == nil {
+			f.check(slices.Contains(g.Hosts, u.Hostname()), "github.hosts lacks the host of github.%s", name)
+		}
 	}
 	owner, repo, slash := strings.Cut(g.Target, "/")
 	account := !slash && owner != ""
@@ -235,9 +260,39 @@ func (g GitHub) validate(f *faults) {
 	}
 }
 
+// maxImageAge is the longest life of an image: after a year nobody knows what was found in it since.
+const maxImageAge = 366 * 24 * time.Hour
+
+func (i Image) validate(f *faults) {
+	f.check(i.Bundle == BundlePartition || isHTTPS(i.Bundle), "image.bundle %q is neither partition nor an https URL", i.Bundle)
+	f.check(i.Bundle != BundlePartition || len(i.Roots) == 0, "image.roots is for a URL")
+	f.check(fileName.MatchString(i.TrustedRoot), "image.trustedRoot %q is not a file name beside the configuration", i.TrustedRoot)
+	f.check(i.MaxAge > 0 && i.MaxAge <= maxImageAge, "image.maxAge is %s, want more than zero and at most %s", i.MaxAge, maxImageAge)
+}
+
+func (c Credential) validate(f *faults) {
+	switch c.From {
+	case FromAdmission:
+		f.check(isHTTPS(c.URL), "credential.url %q is not an https URL", c.URL)
+		f.check(len(c.Roots) > 0, "credential.roots is missing: the admission server's authority is pinned")
+		f.check(len(c.Keys) > 0, "credential.keys is missing: who may admit this machine")
+	case FromLauncher:
+		f.check(c.URL == "" && len(c.Roots) == 0 && len(c.Keys) == 0, "credential from the launcher has no url, roots or keys")
+	default:
+		f.check(false, `credential.from is %q, want "admission" or "launcher"`, c.From)
+	}
+}
+
+// isHTTPS reports whether raw is a plain https URL, without a user, a query or a fragment.
+func isHTTPS(raw string) bool {
+	u, err := url.Parse(raw)
+	return err == nil && u.Scheme == "https" && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
+}
+
 func (s Sandbox) validate(f *faults) {
 	f.check(s.Profile == "strict" || s.Profile == "docker", `sandbox.profile is %q, want "strict" or "docker"`, s.Profile)
 	f.check(s.Init == "small" || s.Init == "systemd", `sandbox.init is %q, want "small" or "systemd"`, s.Init)
+	f.check(s.Scratch == "memory" || s.Scratch == "disk", `sandbox.scratch is %q, want "memory" or "disk"`, s.Scratch)
 	l := s.Limits
 	f.check(l.MemoryMiB > 0 && l.Processes > 0 && l.DiskMiB > 0 && l.IOMiBps > 0 && l.OutputMiB > 0 && l.FreezeTime > 0,
 		"sandbox.limits needs memoryMiB, processes, diskMiB, ioMiBps, outputMiB and freezeTime above zero")

@@ -25,10 +25,12 @@ github:
   labels: [attested-cvm]
   hosts: [github.example, api.github.example, token.github.example]
   roots: [github-ca.pem]
-credential: {from: launcher}
+image: {bundle: partition, trustedRoot: sigstore.json, maxAge: 2160h}
+credential: {from: admission, url: "https://dispatch.example:8444/admit", roots: [dispatch-ca.pem], keys: [operator.pem]}
 sandbox:
   profile: strict
   init: small
+  scratch: memory
   limits: {memoryMiB: 2048, processes: 1024, cpus: 1.5, diskMiB: 8192, ioMiBps: 1000, outputMiB: 4096, freezeTime: 45s}
 egress:
   beforeDispatch: github-only
@@ -118,12 +120,28 @@ func TestRefused(t *testing.T) {
 		"root in a folder":          {"github-ca.pem", "../github-ca.pem", "roots file"},
 		"hidden root":               {"sink-ca.pem", ".sink-ca.pem", "roots file"},
 		"empty root":                {"simulator.pem", "''", "roots file"},
-		"no credential":             {"{from: launcher}", "{}", "credential.from"},
-		"credential elsewhere":      {"{from: launcher}", "{from: file}", "credential.from"},
+		"no credential":             {"from: admission, ", "", "credential.from"},
+		"credential elsewhere":      {"from: admission", "from: file", "credential.from"},
+		"credential half outside":   {"from: admission", "from: launcher", "has no url"},
+		"admission nowhere":         {`url: "https://dispatch.example:8444/admit", `, "", "credential.url"},
+		"admission in the clear":    {`url: "https://dispatch`, `url: "http://dispatch`, "credential.url"},
+		"admission by anybody":      {", keys: [operator.pem]", "", "credential.keys"},
+		"admission by any server":   {"roots: [dispatch-ca.pem], ", "", "credential.roots"},
+		"key elsewhere":             {"keys: [operator.pem]", "keys: [../operator.pem]", "operator.pem"},
+		"no image":                  {"image: {bundle: partition, trustedRoot: sigstore.json, maxAge: 2160h}\n", "", "image.bundle"},
+		"image's word elsewhere":    {"bundle: partition", "bundle: disk", "image.bundle"},
+		"image's word in the clear": {"bundle: partition", "bundle: http://a.example/b", "image.bundle"},
+		"roots of a partition":      {"bundle: partition", "bundle: partition, roots: [a.pem]", "image.roots"},
+		"no trusted root":           {", trustedRoot: sigstore.json", "", "image.trustedRoot"},
+		"trusted root elsewhere":    {"sigstore.json", "/sigstore.json", "image.trustedRoot"},
+		"image without an age":      {", maxAge: 2160h", "", "image.maxAge"},
+		"image for ever":            {"2160h", "99999h", "image.maxAge"},
 		"no profile":                {"  profile: strict\n", "", "sandbox.profile"},
 		"other profile":             {"profile: strict", "profile: open", "sandbox.profile"},
 		"no init":                   {"  init: small\n", "", "sandbox.init"},
 		"other init":                {"init: small", "init: runit", "sandbox.init"},
+		"no scratch":                {"  scratch: memory\n", "", "sandbox.scratch"},
+		"other scratch":             {"scratch: memory", "scratch: tmpfs", "sandbox.scratch"},
 		"no cpus":                   {"cpus: 1.5, ", "", "cpus"},
 		"too few cpus":              {"cpus: 1.5", "cpus: 0.01", "cpus"},
 		"no number of cpus":         {"cpus: 1.5", "cpus: .nan", "cpus"},

@@ -3,6 +3,7 @@
 package github
 
 import (
+	"bytes"
 	"context"
 	"crypto/rsa"
 	"crypto/x509"
@@ -136,13 +137,17 @@ func (i *installation) current(ctx context.Context, refused string) (string, err
 		return i.token, nil
 	}
 	i.token = ""
-	err := i.fetch(ctx)
-	var told *credentialError
-	if errors.As(err, &told) && told.status == http.StatusUnauthorized && told.apart.Abs() > clockFault {
-		i.skew += told.apart
-		err = i.fetch(ctx)
+	token, life, apart, err := i.exchange(ctx, i.skew, nil)
+	if apart != 0 {
+		i.skew += apart
+		token, life, _, err = i.exchange(ctx, i.skew, nil)
 	}
-	return i.token, err
+	if err != nil {
+		return "", err
+	}
+	i.token, i.ends = token, i.clock.now().Add(life-renewBefore)
+	i.told(secret.New(token))
+	return i.token, nil
 }
 
 // credentialError says that GitHub gave no token for the App. The request that needed it was not made.
@@ -175,23 +180,24 @@ func (e *credentialError) Is(target error) bool {
 // RetryAfter implements [runner.Later].
 func (e *credentialError) RetryAfter() time.Duration { return e.wait }
 
-// fetch asks for a token. The caller has the turn.
-func (i *installation) fetch(ctx context.Context) error {
-	at := i.clock.now().Add(i.skew)
+// exchange asks once for a token, limited by the grant in body or, without one, as wide as the App. apart is not zero
+// where GitHub refused because of the clock: another try with so much more skew may succeed.
+func (i *installation) exchange(ctx context.Context, skew time.Duration, body []byte) (token string, life, apart time.Duration, err error) {
+	at := i.clock.now().Add(skew)
 	assertion, err := i.sign(at)
 	if err != nil {
-		return fmt.Errorf("signing the App's request: %w", err)
+		return "", 0, 0, fmt.Errorf("signing the App's request: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, i.url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, i.url, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("asking for a token of the App: %w", err)
+		return "", 0, 0, fmt.Errorf("asking for a token of the App: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+assertion)
 	req.Header.Set("Accept", "application/vnd.github+json")
 	req.Header.Set("User-Agent", agent)
 	resp, err := i.next.RoundTrip(req)
 	if err != nil {
-		return &credentialError{cause: err}
+		return "", 0, 0, &credentialError{cause: err}
 	}
 	defer resp.Body.Close()
 	e := &credentialError{status: resp.StatusCode, requestID: resp.Header.Get("X-GitHub-Request-Id")}
@@ -202,7 +208,7 @@ func (i *installation) fetch(ctx context.Context) error {
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxBlob))
 	if err != nil {
 		e.status, e.cause = 0, err
-		return e
+		return "", 0, 0, e
 	}
 	var answer struct {
 		Token   string    `json:"token"`
@@ -211,16 +217,16 @@ func (i *installation) fetch(ctx context.Context) error {
 	}
 	err = json.Unmarshal(raw, &answer)
 	if e.message = answer.Message; resp.StatusCode != http.StatusCreated {
-		return e
+		if e.status == http.StatusUnauthorized && e.apart.Abs() > clockFault {
+			apart = e.apart
+		}
+		return "", 0, apart, e
 	}
 	if err != nil || answer.Token == "" {
 		e.status, e.cause = 0, errors.New("the answer holds no token")
-		return e
+		return "", 0, 0, e
 	}
-	life := min(answer.Expires.Sub(serverTime(resp, at)), maxLife)
-	i.token, i.ends = answer.Token, i.clock.now().Add(life-renewBefore)
-	i.told(secret.New(answer.Token))
-	return nil
+	return answer.Token, min(answer.Expires.Sub(serverTime(resp, at)), maxLife), 0, nil
 }
 
 // sign makes the JWT that GitHub knows the App by.

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -79,7 +80,7 @@ func benchRoot(t *testing.T) string {
 	for _, part := range []string{"bin", "src", "pkg", "VERSION", "go.env"} {
 		command(t, "cp", "-aL", filepath.Join(goroot, part), filepath.Join(tree, "usr/local/go", part))
 	}
-	if err := os.MkdirAll(filepath.Join(tree, "scratch"), 0o755); err != nil {
+	if err := errors.Join(os.Symlink("../go/bin/go", filepath.Join(tree, "usr/local/bin/go")), os.MkdirAll(filepath.Join(tree, "scratch"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	addJob(t, tree)

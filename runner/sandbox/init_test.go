@@ -115,7 +115,7 @@ func prepareGuest() error {
 			return err
 		}
 	}
-	for name, value := range map[string]string{"kptr_restrict": "2", "dmesg_restrict": "1", "unprivileged_bpf_disabled": "2", "modules_disabled": "1"} {
+	for name, value := range map[string]string{"printk": "4", "kptr_restrict": "2", "dmesg_restrict": "1", "unprivileged_bpf_disabled": "2", "modules_disabled": "1"} {
 		if err := os.WriteFile("/proc/sys/kernel/"+name, []byte(value), 0o600); err != nil {
 			return err
 		}
@@ -158,6 +158,9 @@ func loadModules() error {
 		return err
 	}
 	for _, module := range modules {
+		if module.Optional {
+			continue // hardware that the emulator does not have
+		}
 		f, err := os.Open(filepath.Join(image.ModulesDir, module.File))
 		if err != nil {
 			return err

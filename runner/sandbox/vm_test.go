@@ -129,7 +129,7 @@ func (m *machine) boot(t *testing.T, root, program string, orders []string) (con
 	file := filepath.Join(t.TempDir(), "console")
 	vm, err := launch.Start(t.Context(), launch.Config{
 		Firmware: firmware, Kernel: kernel.Image, Initrd: initrd, Root: root,
-		CommandLine: image.CommandLine{Config: config, Root: image.SHA256{1}}.String(),
+		CommandLine: image.CommandLine{Config: config, Root: image.Verity{RootHash: image.SHA256{1}, DataBlocks: 1}, Debug: true}.String(),
 		// One CPU: the emulator of older QEMU lets a second one stumble over code that the kernel patches ("Oops: int3").
 		MemoryMiB: m.memory, CPUs: 1, Acceleration: launch.Auto, Console: file,
 		NewProcessor: func([48]byte) (launch.Processor, error) { return silent{}, nil },

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,11 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/image/build"
-	"github.com/kettle/attest/image/measure"
 	"github.com/kettle/attest/internal/fakegithub"
 	"github.com/kettle/attest/test/stage"
 )
@@ -68,7 +64,10 @@ func (d *demo) play(ctx context.Context) (string, error) {
 	var m *image.Manifest
 	err = d.screen.step("Baking the image", func() (err error) {
 		folder := filepath.Join(d.dir, "settings")
-		if err := s.Settings(folder, stage.DemoTimeouts, w.ca); err != nil {
+		outside := stage.Outside{
+			Timeouts: stage.DemoTimeouts, CA: w.ca, Sigstore: w.sigstore, DispatchCA: w.dispatcher.ca, Operator: w.dispatcher.operator,
+		}
+		if err := s.Settings(folder, outside); err != nil {
 			return err
 		}
 		m, err = s.bake(ctx, folder)
@@ -77,17 +76,24 @@ func (d *demo) play(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := d.hand(w, s, m); err != nil {
+	if err := d.publish(ctx, w, s); err != nil {
 		return "", err
 	}
-	if err := d.jobs(ctx, w, s, m); err != nil {
+	honest := &machine{workflow: "release.yml", initrd: s.File(m.Files.Initrd), line: m.CommandLine}
+	if err := d.job(ctx, w, s, honest); err != nil {
+		return "", err
+	}
+	if err := w.records.complete(1); err != nil {
 		return "", err
 	}
 	shown := d.session(s)
-	for _, part := range []func(context.Context, *session) error{d.accept, d.tamper, d.refuse} {
+	for _, part := range []func(context.Context, *session) error{d.image, d.accept, d.tamper} {
 		if err := part(ctx, shown); err != nil {
 			return "", err
 		}
+	}
+	if err := d.forge(ctx, shown, forgery{w, s, m}); err != nil {
+		return "", err
 	}
 	if d.attacked {
 		if err := d.hostile(ctx, w, s, m); err != nil {
@@ -97,39 +103,28 @@ func (d *demo) play(ctx context.Context) (string, error) {
 	return shown.text.String(), nil
 }
 
-// jobs runs one job on the image as it is and, once that job has its runner, another on a machine with an altered initrd.
-func (d *demo) jobs(ctx context.Context, w *world, s *scene, m *image.Manifest) error {
-	honest := &machine{workflow: "release.yml", initrd: filepath.Join(s.Image, m.Initrd.Name), line: m.CommandLine}
-	other := &machine{workflow: "notes.yml", initrd: filepath.Join(d.dir, "altered.cpio"), line: m.CommandLine}
-	if err := altered(honest.initrd, other.initrd); err != nil {
+// publish signs the image as its workflow would, starts who admits machines of it, and puts beside the artifact what its
+// verifier has: a policy, the image's bundle, the simulator's root, GitHub's keys, and the roots of who signs images.
+func (d *demo) publish(ctx context.Context, w *world, s *scene) error {
+	err := d.screen.step("Signing the image's provenance and reference values", func() error { return s.Attest(ctx, w.sigstore) })
+	if err != nil {
 		return err
 	}
-	running := make(chan struct{})
-	honest.running = running
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.job(ctx, w, s, honest) })
-	group.Go(func() error {
-		select {
-		case <-running: // its runner is taken: the next job is the other machine's
-			return d.job(ctx, w, s, other)
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	})
-	if err := group.Wait(); err != nil {
+	if err := w.dispatcher.start(s, w, filepath.Join(d.dir, "settings")); err != nil {
 		return err
 	}
-	return w.records.complete(2)
-}
-
-// hand puts beside the artifact what its verifier has: a policy, the simulator's root, and GitHub's keys.
-func (d *demo) hand(w *world, s *scene, m *image.Manifest) error {
-	digest := measure.Sim(measure.Manifest(m))
-	return errors.Join(
-		os.WriteFile(filepath.Join(d.work, "policy.yaml"), consumerPolicy(hex.EncodeToString(digest[:])), 0o644), //nolint:gosec // public.
-		os.WriteFile(filepath.Join(d.work, "simulator.pem"), s.Sim.RootsPEM(), 0o644),                            //nolint:gosec // public.
-		w.trust(filepath.Join(d.work, "github-keys.json"), time.Now()),
-	)
+	signed, err := os.ReadFile(s.Bundle())
+	if err != nil {
+		return err
+	}
+	errs := []error{os.Symlink(s.Image, filepath.Join(d.work, "image")), w.trust(filepath.Join(d.work, "github-keys.json"), time.Now())}
+	for name, data := range map[string][]byte{
+		"policy.yaml": consumerPolicy(w.sigstore.Signer(), w.dispatcher.operator), "image.intoto.jsonl": signed,
+		"simulator.pem": s.Sim.RootsPEM(), "sigstore.json": w.sigstore.TrustedRoot(),
+	} {
+		errs = append(errs, os.WriteFile(filepath.Join(d.work, name), data, 0o644)) //nolint:gosec // public.
+	}
+	return errors.Join(errs...)
 }
 
 // job dispatches the workflow and runs a machine for it, and downloads what it published.
@@ -176,7 +171,13 @@ func (d *demo) session(s *scene) *session {
 }
 
 // trust is what the verifier brings: it comes from no bundle.
-const trust = " --policy policy.yaml --root simulator.pem --trusted-root github-keys.json"
+const trust = " --image-bundle image.intoto.jsonl --policy policy.yaml --root simulator.pem --trusted-root github-keys.json --trusted-root sigstore.json"
+
+// image shows what stands behind the image before anything is launched from it.
+func (d *demo) image(ctx context.Context, s *session) error {
+	s.comment("the image that the machine runs, before it is launched")
+	return s.run(ctx, 0, "kettle image verify image --policy policy.yaml --trusted-root sigstore.json")
+}
 
 // accept shows that the artifact verifies.
 func (d *demo) accept(ctx context.Context, s *session) error {
@@ -197,10 +198,4 @@ func (d *demo) tamper(ctx context.Context, s *session) error {
 	}
 	s.comment("the same, with one bit of the artifact flipped")
 	return s.run(ctx, 3, "kettle verify "+artifact+trust)
-}
-
-// refuse shows what the same policy says of a file that a machine with another initrd made.
-func (d *demo) refuse(ctx context.Context, s *session) error {
-	s.comment("release notes from a machine whose initrd has 512 bytes more: the same policy refuses them")
-	return s.run(ctx, 5, "kettle verify notes.txt"+trust)
 }

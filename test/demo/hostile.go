@@ -20,7 +20,7 @@ import (
 // hostile runs a job that attacks its runner and then has a file attested. The job fails when an attack succeeds; the
 // file has to verify all the same, and the record has to tell what the job left behind.
 func (d *demo) hostile(ctx context.Context, w *world, s *scene, m *image.Manifest) error {
-	attacker := &machine{workflow: "hostile.yml", initrd: filepath.Join(s.Image, m.Initrd.Name), line: m.CommandLine}
+	attacker := &machine{workflow: "hostile.yml", initrd: filepath.Join(s.Image, m.Files.Initrd.Name), line: m.CommandLine}
 	if err := d.job(ctx, w, s, attacker); err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/kettle/attest/image/launch"
-	"github.com/kettle/attest/internal/secret"
 	"github.com/kettle/attest/runner/channel"
 	"github.com/kettle/attest/test/stage"
 )
@@ -24,7 +23,7 @@ type machine struct {
 	scene    *scene
 	world    *world
 	screen   *screen
-	workflow string // the file that is dispatched for it
+	workflow string // the file that is dispatched for it, or what it is called where there is none
 	initrd   string // the image's own, or an altered one
 	line     string
 	console  string
@@ -37,12 +36,13 @@ type machine struct {
 func (m *machine) run(ctx context.Context) (outcome string, digest [48]byte, err error) {
 	vm, err := launch.Start(ctx, launch.Config{
 		Firmware: filepath.Join(m.scene.Image, "firmware.bin"), Kernel: filepath.Join(m.scene.Image, "vmlinuz"),
-		Initrd: m.initrd, Root: filepath.Join(m.scene.Image, "root.erofs"), CommandLine: m.line,
+		Initrd: m.initrd, Disk: m.scene.Disk(), CommandLine: m.line,
 		MemoryMiB: 3072, CPUs: 1, Acceleration: launch.Auto, // more than one emulated processor is unreliable before QEMU 8
 		Console: m.console,
 		Forwards: []launch.Forward{
 			{Guest: stage.GuestGitHub(), Host: m.world.addr},
 			{Guest: stage.GuestRecords(), Host: m.world.records.addr},
+			{Guest: stage.GuestDispatch(), Host: m.world.dispatcher.addr},
 		},
 		NewProcessor: func(launchDigest [48]byte) (launch.Processor, error) {
 			return m.scene.Sim.NewProcessor(launchDigest, time.Now())
@@ -80,7 +80,8 @@ func (m *machine) follow(ctx context.Context, vm *launch.VM) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			if err := l.Admit(ctx, channel.Admission{Credential: secret.New(operatorToken), Prefix: prefix}); err != nil {
+			// The launcher names the machine and gives it nothing: that is for the dispatcher, who appraises it.
+			if err := l.Admit(ctx, channel.Admission{Prefix: prefix}); err != nil {
 				return "", err
 			}
 		case channel.Status:

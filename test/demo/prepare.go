@@ -32,7 +32,7 @@ func prepare(ctx context.Context, dir string, screen *screen) (*scene, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return screen.step("Building kettled, kettle and the stand-ins", func() error {
-			return s.Programs(ctx, stage.Program{Package: "./cmd/kettle", File: "kettle"})
+			return s.Programs(ctx, stage.Program{Package: "./cmd/kettle", File: "kettle"}, stage.Program{Package: "./cmd/kettle-dispatch", File: "kettle-dispatch"})
 		})
 	})
 	group.Go(func() error {
@@ -101,11 +101,16 @@ func (s *scene) cache() string { return filepath.Join(s.Dir, "go-build") }
 
 // bake makes the image with this configuration, the Go toolchain and the warm build cache.
 func (s *scene) bake(ctx context.Context, settings string) (*image.Manifest, error) {
+	return s.bakeWith(ctx, settings, filepath.Join(s.Bin, "kettled"))
+}
+
+// bakeWith is bake with another kettled.
+func (s *scene) bakeWith(ctx context.Context, settings, kettled string) (*image.Manifest, error) {
 	goroot, err := stage.Output(ctx, s.Project, "go", "env", "GOROOT")
 	if err != nil {
 		return nil, err
 	}
-	return s.Bake(ctx, settings, goroot, build.Tree{
+	return s.Bake(ctx, stage.Parts{Settings: settings, Kettled: kettled, GoRoot: goroot}, build.Tree{
 		Source: s.cache(), Target: "/var/cache/go-build", Owner: 1001, Skip: func(path string, _ fs.DirEntry) bool {
 			return path == "trim.txt" || path == "testexpire.txt"
 		},

@@ -7,16 +7,22 @@ import (
 	"strings"
 )
 
-// consumer is the policy outside: what whoever downloads the artifact accepts. %s is the measurement of the image.
-const consumer = `apiVersion: kettle/v1
+// environments says which machines are taken: those whose image this workflow signed. The first %s is who signs, the second
+// what else is demanded.
+const environments = `apiVersion: kettle/v1
 expires: never
 environments:
   platforms: [sim]                  # a simulated secure processor; production says snp
   floor: strict
   revocation: if-present
-  measurements: [%s]
-  lateCompromise: [register-replay, token]
-artifacts:
+  images: [%s]
+  measurements: signed              # for that image, by that workflow
+  lateCompromise: %s
+revoked: none
+`
+
+// artifacts says which artifacts a consumer takes.
+const artifacts = `artifacts:
   builders: [https://github.com/kettle/attest/builders/sim/strict/v1]
   repositories:
     - {url: https://github.demo.test/acme/widget, id: 1, ownerId: 2}
@@ -26,7 +32,12 @@ artifacts:
   identitySource: token
 `
 
-// consumerPolicy shortens the measurement's line to what a terminal shows.
-func consumerPolicy(measurement string) []byte {
-	return []byte(fmt.Sprintf(consumer, strings.TrimSpace(measurement)))
+// machines is the policy of whoever admits machines.
+func machines(signer, demands string) []byte { return fmt.Appendf(nil, environments, signer, demands) }
+
+// consumerPolicy is the policy outside: what whoever downloads the artifact accepts.
+func consumerPolicy(signer string, operator []byte) []byte {
+	key := strings.ReplaceAll(strings.TrimSpace(string(operator)), "\n", "\n        ")
+	demands := "[register-replay, token, admission]\n  admission:\n    keys:\n      - |\n        " + key
+	return append(machines(signer, demands), artifacts...)
 }

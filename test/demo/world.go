@@ -36,15 +36,26 @@ type world struct {
 	ca      *fakegithub.Authority
 	addr    netip.AddrPort // of the stand-in for GitHub, on loopback
 	records *records
-	close   []func()
+
+	sigstore   *stage.Sigstore
+	dispatcher *dispatcher
+	close      []func()
 }
 
 // newWorld starts both servers on loopback.
 func newWorld(s *scene) (w *world, err error) {
 	hosts := fakegithub.DemoHosts()
 	w = &world{records: &records{files: map[string][]byte{}}}
+	if w.sigstore, err = stage.NewSigstore(); err != nil {
+		return nil, err
+	}
+	w.close = append(w.close, func() { _ = w.sigstore.Close() })
+	if w.dispatcher, err = newDispatcher(filepath.Join(s.Dir, "dispatcher")); err != nil {
+		return nil, err
+	}
+	w.close = append(w.close, w.dispatcher.stop)
 	w.github, err = fakegithub.New(fakegithub.Config{
-		Hosts: hosts, Operator: fakegithub.Operator{Login: owner, ID: 2, Token: secret.New(operatorToken)},
+		Hosts: hosts, Operator: fakegithub.Operator{Login: owner, ID: 2, Token: secret.New(operatorToken)}, Apps: []fakegithub.App{w.dispatcher.atGitHub()},
 	})
 	if err != nil {
 		return nil, err

@@ -128,7 +128,7 @@ func live(ctx context.Context, s settings, guest *channel.Guest, given channel.A
 		Configuration: binding.Sum([]byte("soak")), Software: map[string]string{"kettled": "soak"},
 		Register: t.Register, Listen: t.Listen, Ghost: t.Ghost, Idle: t.Idle, Dispatch: t.Dispatch, Job: t.Job, Drain: t.Drain, Freeze: 10 * time.Second,
 	}, runner.Ports{
-		Device: chip, Appraiser: chip, Registrar: client, Sandbox: group, Identifier: identifier, Policy: judge{rules}, Gate: open{}, Keeper: group,
+		Device: chip, Appraiser: chip, Image: taken{}, Registrar: client, Sandbox: group, Identifier: identifier, Policy: judge{rules}, Gate: open{}, Keeper: group,
 		Sink: store, Logs: packer{}, Journal: journal, Now: now, Log: log,
 		Watch: func(e runner.Entry, line []byte) { s.watch(e, line, entries) },
 	})
@@ -267,3 +267,15 @@ func (open) Flows() []statement.Flow { return nil }
 type packer struct{}
 
 func (packer) Pack(_ context.Context, journal []byte) ([]byte, error) { return journal, nil }
+
+// taken takes the image for the right one: a process of this test has none.
+type taken struct{}
+
+// VerifyImage implements [runner.ImageVerifier].
+func (taken) VerifyImage(context.Context, runner.Quote, time.Time) (runner.Image, error) {
+	some := binding.Sum([]byte("soak"))
+	return runner.Image{
+		Files: []statement.Subject{{Name: "initrd.cpio", Digest: statement.SHA256(some)}}, Provenance: some, References: binding.Sum([]byte("values")), Policy: some,
+		Levels: []string{statement.BuildLevel(0)},
+	}, nil
+}

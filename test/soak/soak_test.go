@@ -45,8 +45,10 @@ environments:
   platforms: [sim]
   floor: strict
   revocation: if-present
+  images: any
   measurements: [%s]
   lateCompromise: [register-replay, token]
+revoked: none
 artifacts:
   builders: [https://github.com/kettle/attest/builders/sim/strict/v1]
   repositories:

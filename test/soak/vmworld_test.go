@@ -67,14 +67,22 @@ func newVMs(t *testing.T, turns []turn) *vms {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Settings(settings, machineTimeouts, w.ca); err != nil {
-		t.Fatal(err)
-	}
-	m, err := s.Bake(t.Context(), settings, goroot)
+	signer, err := stage.NewSigstore()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("the image: root of %d bytes, kernel %s", m.Root.Size, m.KernelVersion)
+	t.Cleanup(func() { _ = signer.Close() })
+	if err := s.Settings(settings, stage.Outside{Timeouts: machineTimeouts, CA: w.ca, Sigstore: signer}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.Bake(t.Context(), stage.Parts{Settings: settings, GoRoot: goroot})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Attest(t.Context(), signer); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the image: root of %d bytes, kernel %s", m.Files.Root.Size, m.KernelVersion)
 	v.measurement = measured(m)
 	v.place = func() []string {
 		return []string{

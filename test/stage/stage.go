@@ -102,7 +102,7 @@ func (s *Stage) Base(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return build.Prefetch(ctx, cache, build.FindMirror(ctx, os.Getenv), build.Strict)
+	return build.Prefetch(ctx, cache, build.FindMirror(ctx, os.Getenv), build.Watch{}, build.System{Profile: build.Strict})
 }
 
 // Authority makes the simulator's root, or takes an earlier one.
@@ -119,8 +119,18 @@ func (s *Stage) Authority() (err error) {
 	return s.Sim.Save(s.Simulator())
 }
 
-// Bake makes the image with the configuration in a folder and the Go toolchain in another, and puts more files into it.
-func (s *Stage) Bake(ctx context.Context, settings, goroot string, more ...build.Tree) (*image.Manifest, error) {
+// Parts are what images of one stage differ in.
+type Parts struct {
+	Settings string // folder of the configuration
+	GoRoot   string // folder of the Go toolchain that jobs find
+	Kettled  string // file; the stage's own when empty
+}
+
+// Bake makes the image of these parts, and puts more files into it.
+func (s *Stage) Bake(ctx context.Context, p Parts, more ...build.Tree) (*image.Manifest, error) {
+	if p.Kettled == "" {
+		p.Kettled = filepath.Join(s.Bin, "kettled")
+	}
 	cache, err := build.CacheDir(os.Getenv)
 	if err != nil {
 		return nil, err
@@ -130,10 +140,10 @@ func (s *Stage) Bake(ctx context.Context, settings, goroot string, more ...build
 		return nil, err
 	}
 	return build.Build(ctx, build.Config{
-		Profile: build.Strict, Output: s.Image, Cache: cache, Kettled: filepath.Join(s.Bin, "kettled"), Settings: settings,
-		Firmware: firmware, GoRoot: goroot, Action: filepath.Join(s.Bin, "kettle-action"),
-		Hook: filepath.Join(s.Project, "action/started.sh"), Runner: filepath.Join(s.Bin, "runner"), Mirror: build.FindMirror(ctx, os.Getenv),
-		Extra: append([]build.Tree{{Source: filepath.Join(s.Bin, "runner.json"), Target: image.ToolsDir + "/runner.json"}}, more...),
+		Profile: build.Strict, Output: s.Image, Cache: cache, Kettled: p.Kettled, Settings: p.Settings,
+		Policy: "policy.yaml", Firmware: firmware, GoRoot: p.GoRoot, Formats: []build.Format{build.Raw}, Action: filepath.Join(s.Bin, "kettle-action"),
+		Hook: filepath.Join(s.Project, "action/started.sh"), Mirror: build.FindMirror(ctx, os.Getenv), Extra: more,
+		Runner: build.Runner{Folder: filepath.Join(s.Bin, "runner"), Release: filepath.Join(s.Bin, "runner.json"), Version: runnerVersion},
 	})
 }
 

@@ -56,6 +56,7 @@ func prepareGuest() error {
 			errs = append(errs, fmt.Errorf("mounting %s: %w", target, err))
 		}
 	}
+	errs = append(errs, os.WriteFile("/proc/sys/kernel/printk", []byte("4"), 0o600)) // errors alone stand among the lines of the tests
 	console, err := os.OpenFile("/dev/console", os.O_RDWR, 0)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
@@ -95,7 +96,7 @@ func TestVM(t *testing.T) {
 	}
 	vm, err := launch.Start(t.Context(), launch.Config{
 		Firmware: firmware, Kernel: kernel.Image, Initrd: initrd, Root: root,
-		CommandLine: image.CommandLine{Config: config, Root: image.SHA256{1}}.String(),
+		CommandLine: image.CommandLine{Config: config, Root: image.Verity{RootHash: image.SHA256{1}, DataBlocks: 1}, Debug: true}.String(),
 		MemoryMiB:   768, CPUs: 1, Acceleration: launch.Auto, Console: console,
 		NewProcessor: func([48]byte) (launch.Processor, error) { return silent{}, nil },
 	})

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/kettle/attest/attest/collect"
 	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/runner/boot"
+	"github.com/kettle/attest/runner/boot/dm"
 	"github.com/kettle/attest/runner/channel"
 )
 
@@ -26,7 +28,7 @@ func main() {
 	case "nothing":
 		os.Exit(0)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	environment, err := boot.Enter(ctx)
 	if err == nil {
@@ -57,14 +59,14 @@ func serve(ctx context.Context, environment *boot.Environment) error {
 		}
 	}
 	// The credential names what to try, and the last sentence says what came out.
-	outcome, err := try(ctx, environment, credential.Reveal())
+	outcome, err := try(ctx, guest, credential.Reveal())
 	if err != nil {
 		return err
 	}
 	return guest.Send(ctx, channel.End{Outcome: outcome})
 }
 
-func try(ctx context.Context, environment *boot.Environment, what string) (string, error) {
+func try(ctx context.Context, guest *channel.Guest, what string) (string, error) {
 	switch what {
 	case "everything":
 		var all []string
@@ -76,8 +78,19 @@ func try(ctx context.Context, environment *boot.Environment, what string) (strin
 			all = append(all, outcome)
 		}
 		return strings.Join(all, "|"), nil
+	case "read":
+		return read()
+	case "bundle":
+		bundle, err := boot.ReadBundle()
+		return fmt.Sprintf("%q", bundle), err
 	case "scratch":
-		return scratch(ctx, environment)
+		return scratch(ctx)
+	case "sealed":
+		return sealed(ctx)
+	case "spoiled":
+		return spoiled(ctx, guest)
+	case "rolled":
+		return rolled(ctx, guest)
 	case "crash":
 		var nobody *boot.Environment
 		return nobody.CommandLine.String(), nil
@@ -147,6 +160,23 @@ func network(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("reached %s", connection.RemoteAddr())
 	}
 	return said[0] + said[1], nil
+}
+
+// read reads the largest file of the root from the disk, whatever was read before.
+func read() (string, error) {
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0o600); err != nil {
+		return "", err
+	}
+	data, err := os.ReadFile("/filler")
+	if err != nil {
+		return "", err
+	}
+	control, err := dm.Open()
+	if err != nil {
+		return "", err
+	}
+	kind, line, err := control.Status(image.RootName)
+	return fmt.Sprintf("%d bytes; %s %s", len(data), kind, line), errors.Join(err, control.Close())
 }
 
 // facts looks at what a supervisor relies on.

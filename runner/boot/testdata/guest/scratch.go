@@ -24,21 +24,21 @@ const (
 )
 
 // scratch makes the job's disk and fills it. What it gives are measurements.
-func scratch(ctx context.Context, environment *boot.Environment) (string, error) {
+func scratch(ctx context.Context) (string, error) {
 	s := boot.Scratch{
-		Device: image.ScratchDevice, Dir: image.ScratchDir, Mkfs: image.MakeXFS,
-		Bytes: 1 << 40, RootSize: environment.RootSize, JobMemory: 64 << 20,
+		Place: boot.InMemory, Dir: image.ScratchDir, Mkfs: image.MakeXFS,
+		Bytes: 1 << 40, JobMemory: 64 << 20,
 	}
-	if err := boot.MakeScratch(ctx, s); err == nil || !strings.Contains(err.Error(), "give the machine more") {
+	if _, err := boot.MakeScratch(ctx, s); err == nil || !strings.Contains(err.Error(), "give the machine more") {
 		return "", fmt.Errorf("a disk larger than the machine: %w", err)
 	}
 	s.Bytes = disk
 	begin, before := time.Now(), memory("MemFree:")
-	if err := boot.MakeScratch(ctx, s); err != nil {
+	if _, err := boot.MakeScratch(ctx, s); err != nil {
 		return "", err
 	}
 	said := fmt.Sprintf("made in %v for %d KiB", time.Since(begin).Round(time.Millisecond), before-memory("MemFree:"))
-	if err := boot.MakeScratch(ctx, s); err == nil {
+	if _, err := boot.MakeScratch(ctx, s); err == nil {
 		return "", errors.New("the disk was made twice")
 	}
 	if err := mounted(); err != nil {

@@ -89,7 +89,7 @@ func (a *attacker) devices() {
 			{"mem", unix.S_IFCHR, 1, 1}, {"port", unix.S_IFCHR, 1, 4}, {"kmsg", unix.S_IFCHR, 1, 11}, {"ttyS0", unix.S_IFCHR, 4, 64},
 			{"sev-guest", unix.S_IFCHR, 10, 124}, {"tdx_guest", unix.S_IFCHR, 10, 125}, {"tpm0", unix.S_IFCHR, 10, 224},
 			{"kvm", unix.S_IFCHR, 10, 232}, {"vsock", unix.S_IFCHR, 10, 121}, {"loop-control", unix.S_IFCHR, 10, 237},
-			{"hwrng", unix.S_IFCHR, 10, 183}, {"ram0", unix.S_IFBLK, 1, 0},
+			{"hwrng", unix.S_IFCHR, 10, 183}, {"mapper-control", unix.S_IFCHR, 10, 236}, {"ram0", unix.S_IFBLK, 1, 0},
 		} {
 			a.tryNode(filepath.Join(dir, "node-"+d.name), d.kind, unix.Mkdev(d.major, d.minor))
 		}

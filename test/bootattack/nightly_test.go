@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build nightly
+
+package bootattack
+
+import "testing"
+
+// nightly says that everything is run: go test -tags nightly. What it adds stops at a check that some other test of this package
+// stops at too.
+const nightly = true
+
+// TestAttackUKIVariables starts the image with other variables of firmware, which a processor measures.
+func TestAttackUKIVariables(t *testing.T) {
+	t.Parallel()
+	m := fromDisk(t)
+	m.config.UKI.Variables = m.file(t, "variables", withVariable(t))
+	c := m.boot(t)
+	c.refuses(t, "reference values refused (measurement)")
+	if c.measured {
+		t.Error("other variables have the same launch digest")
+	}
+}
+
+// TestAttackUKIChanged puts another unified kernel image onto the disk: one byte of its padding differs.
+func TestAttackUKIChanged(t *testing.T) {
+	t.Parallel()
+	m := fromDisk(t)
+	m.config.Disk = m.copyOf(t, m.config.Disk)
+	m.changeUKI(t, m.config.Disk)
+	c := m.boot(t)
+	c.refuses(t, "reference values refused (measurement)")
+	if c.measured {
+		t.Error("another image has the same launch digest")
+	}
+}
