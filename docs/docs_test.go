@@ -47,6 +47,20 @@ var readers = map[string]func(t *testing.T, text string) error{
 		_, err := statement.ParseProvenance([]byte(text))
 		return err
 	},
+	"reference-values": func(t *testing.T, text string) error {
+		s, err := statement.ParseReferenceValues([]byte(strings.TrimSuffix(text, "\n")))
+		if err == nil {
+			same(t, text, s.Marshal)
+		}
+		return err
+	},
+	"vsa-environment": func(t *testing.T, text string) error {
+		s, err := statement.ParseEnvironmentVSA([]byte(strings.TrimSuffix(text, "\n")))
+		if err == nil {
+			same(t, text, s.Marshal)
+		}
+		return err
+	},
 	"policy": func(_ *testing.T, text string) error {
 		_, err := policy.Parse([]byte(text))
 		return err
