@@ -85,17 +85,13 @@ func (c *chain) admittedBy(digest binding.Digest, key policy.AdmissionKey) (foun
 	if err != nil {
 		return found{}, err
 	}
-	measured, launch := c.quote.Environment().Measurement, ""
-	want := hex.EncodeToString(measured[:])
-	if measured == [48]byte{} { // a plain TPM: which machine it is, the instance says
-		want = ""
-	}
+	launch := ""
 	for _, name := range []string{statement.KeySNPMeasurement, statement.KeySimMeasurement, statement.KeyTDXMRTD} {
 		launch += v.Launch[name]
 	}
 	if err := agree(refusal.Binding, append(c.sameInstance(v.Instance),
 		claim{"environment key", c.context.EnvironmentKey.String(), v.EnvironmentKey.String()},
-		claim{"measurement", want, launch})...); err != nil {
+		claim{"measurement", c.launch(), launch})...); err != nil {
 		return found{}, err
 	}
 	if !v.Summary.Has(statement.PropertyEnvironment) {
@@ -110,4 +106,13 @@ func (c *chain) admittedBy(digest binding.Digest, key policy.AdmissionKey) (foun
 		fmt.Sprintf("admitted %s by %s", v.Summary.TimeVerified.UTC().Format(time.RFC3339), clip(v.Summary.Verifier.ID)),
 		"VSA-ENV, key sha256:" + key.Digest.String(), false,
 	}, nil
+}
+
+// launch is what was quoted of the launch; empty on a plain TPM, where the instance says which machine it is.
+func (c *chain) launch() string {
+	measured := c.quote.Environment().Measurement
+	if measured == [48]byte{} {
+		return ""
+	}
+	return hex.EncodeToString(measured[:])
 }

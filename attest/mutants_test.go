@@ -74,7 +74,7 @@ func rows(t *testing.T) []row {
 	t.Helper()
 	out := append(cuts(), below()...)
 	named := map[string]bool{}
-	for _, file := range []string{"chain.go", "environment.go"} {
+	for _, file := range []string{"chain.go", "environment.go", "admitted.go"} {
 		for _, m := range comparisons(t, file) {
 			r := row{Mutant: m, attack: kills()[m.Check], survives: survivors()[m.Check]}
 			if (r.attack == "") == (r.survives == "") {
@@ -138,6 +138,20 @@ func cuts() []row {
 			"^TestAttackIdentity$/^repository$"),
 		change("all of the machine's names", environment, [2]string{"want := c.appraisal.Instance()", "want := i"},
 			"^TestAttackDispatch$/^quote_of_another_machine$"),
+		change("whose image", "reference/reference.go", [2]string{"errs = append(errs, r.Policy.Environments().AllowImage(", "_ = append(errs, r.Policy.Environments().AllowImage("},
+			"^TestAttackImage$/^another_workflow$"),
+		change("the configuration is the image's", chain, [2]string{
+			"map[string]binding.Digest{statement.ComponentConfiguration: c.configuration()}", "map[string]binding.Digest{}",
+		}, "^TestAttackImage$/^another_configuration$"),
+		skip("nothing is revoked", chain, "if err := c.checkRevoked(); err != nil", "^TestAttackRevokedMachine$"),
+		skip("the summary says that it passed", "admitted.go", "if !v.Summary.Has(statement.PropertyEnvironment)", "^TestAttackAdmission$/^refused$"),
+		skip("admitted before its job", "admitted.go", "v.Summary.TimeVerified.After(at.Add(clockSkew))", "^TestAttackAdmission$/^after_dispatch$"),
+		change("an operator of the policy admitted it", "admitted.go", [2]string{
+			"payload, err := c.idx.signed(digest, key.SPKI)", "payload, err := c.idx.bundles[digest][0].Payload(), error(nil)",
+		}, "^TestAttackAdmission$/^another_operator$"),
+		change("admission where the policy requires it", "admitted.go", [2]string{
+			"if !slices.Contains(required, policy.Admission) {", "if !slices.Contains(required, policy.Admission) || true {",
+		}, "^TestAttackAdmission$/^no_summary$"),
 		change("RESPONSE belongs to the provenance", index, [2]string{"r.statement.Provenance == d {", "true {"},
 			"^TestAttackResponse$/^other_provenance$"),
 	}
@@ -196,6 +210,8 @@ func kills() map[string]string {
 		"BOOT evidence (checkDispatch)":               dispatch + "^quoted_boot$",
 		"environment key (checkBoot)":                 boot + "^environment_key$",
 		"configuration (checkBoot)":                   boot + "^configuration$",
+		"environment key (admittedBy)":                "^TestAttackAdmission$/^another_environment$",
+		"measurement (admittedBy)":                    "^TestAttackAdmission$/^another_launch$",
 	}
 	for claim, attack := range map[string]string{
 		"workflow.repository": "said_repository", "workflow.path": "said_path", "workflow.ref": "said_ref", "job": "said_job",

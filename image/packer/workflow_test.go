@@ -33,6 +33,7 @@ func permissions() map[string]map[string]string {
 		"source":  {"id-token": "write"},
 		"build":   {"contents": "read"},
 		"compare": {},
+		"shown":   {"contents": "read"},
 		"attest":  {"contents": "read", "id-token": "write", "attestations": "write"},
 		"release": {"contents": "write"},
 	}

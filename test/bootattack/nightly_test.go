@@ -4,7 +4,11 @@
 
 package bootattack
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/kettle/attest/image"
+)
 
 // nightly says that everything is run: go test -tags nightly. What it adds stops at a check that some other test of this package
 // stops at too.
@@ -33,4 +37,23 @@ func TestAttackUKIChanged(t *testing.T) {
 	if c.measured {
 		t.Error("another image has the same launch digest")
 	}
+}
+
+// TestAttackOtherRoot starts the image with another root, well sealed, and the command line that names it.
+func TestAttackOtherRoot(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	root := m.otherRoot(t)
+	m.config.CommandLine = m.line(t, func(l *image.CommandLine) { l.Root = root })
+	c := m.boot(t)
+	c.refuses(t, "reference values refused (measurement)")
+	if c.measured {
+		t.Error("another command line has the same launch digest")
+	}
+}
+
+// TestBootUKI is the same disk as [TestBoot]'s, started by firmware.
+func TestBootUKI(t *testing.T) {
+	t.Parallel()
+	fromDisk(t).boot(t).unharmed(t)
 }

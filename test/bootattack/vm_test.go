@@ -12,12 +12,6 @@ func TestBoot(t *testing.T) {
 	newMachine(t).boot(t).unharmed(t)
 }
 
-// TestBootUKI is the same disk, started by firmware.
-func TestBootUKI(t *testing.T) {
-	t.Parallel()
-	fromDisk(t).boot(t).unharmed(t)
-}
-
 // injected is what a host hands to a guest that would take credentials from it: a unit of systemd's, and a file, which would
 // write to the serial line.
 const injected = "w /dev/ttyS0 - - - - injected"
