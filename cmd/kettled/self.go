@@ -124,7 +124,7 @@ func imageBundle(ctx context.Context, m *measured) ([]byte, error) {
 	return download(ctx, m)
 }
 
-// download fetches the bundle over TLS. Redirections lead to https addresses only.
+// download fetches the bundle over TLS: JSON Lines, or an answer of GitHub's attestations API. Redirections lead to https addresses only.
 func download(ctx context.Context, m *measured) (body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -156,7 +156,7 @@ func download(ctx context.Context, m *measured) (body []byte, err error) {
 	if len(body) > maxBundle {
 		return nil, fmt.Errorf("fetching the bundle of the image: it has more than %d bytes", maxBundle)
 	}
-	return body, nil
+	return bundle.FromGitHub(body)
 }
 
 // digestOf hashes a file.

@@ -61,8 +61,8 @@ const (
 	endMark   = "```\n<!-- session:end -->"
 )
 
-// volatile is what differs between two runs: digests, keys, identifiers and times.
-var volatile = regexp.MustCompile(`[0-9a-f]{12,}…?|\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?Z?|runs/\d+|job/\d+|kettle-[0-9a-z-]+`)
+// volatile is what differs between two runs: digests, keys, identifiers, times and sizes.
+var volatile = regexp.MustCompile(`[0-9a-f]{12,}…?|\d+(\.\d+)? [KMG]iB|\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?Z?|runs/\d+|job/\d+|kettle-[0-9a-z-]+`)
 
 // plain removes what differs between two runs.
 func plain(s string) string { return volatile.ReplaceAllString(s, "…") }
