@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command kettle verifies what an attested runner built, and looks into bundles and evidence. It is offline: it opens
-// the files it is told to open and nothing else.
+// Command kettle verifies what an attested runner built, looks into bundles and evidence, and builds, signs and runs images.
+// Whatever verifies is offline: it opens the files that it is told to open and nothing else. Only what builds an image (its
+// packages), signs one (Sigstore) or runs one (the machine's own network) reaches further.
 package main
 
 import (

@@ -98,7 +98,7 @@ func (v *Verifier) complete() error {
 	}
 	if len(bytes.TrimSpace(v.Bundle)) == 0 {
 		return refuse(refusal.Missing, "the bundle of the image, image.intoto.jsonl", "none",
-			"put it into the image's bundle partition with kettle image attest --install, or say in image.bundle where it is")
+			"put it into the image's bundle partition with kettle image attest --disk, or say in image.bundle where it is")
 	}
 	return nil
 }
