@@ -123,7 +123,7 @@ func rootKey(ctx context.Context, b base, trees []Tree) (image.SHA256, error) {
 	}
 	h := sha256.New()
 	record(h, b.recipe.String(), string(list))
-	record(h, append(slices.Clone(erofsOptions), "verity")...)
+	record(h, append(slices.Clone(erofsOptions), "verity", "no devices")...)
 	for _, t := range trees {
 		digest, err := t.digest(ctx)
 		if err != nil {
@@ -139,12 +139,25 @@ func layTrees(ctx context.Context, tree string, b base, trees []Tree) error {
 	if _, err := run(ctx, tool{name: "cp", args: []string{"-al", b.tree, tree}}); err != nil {
 		return err
 	}
+	if err := emptyFolder(filepath.Join(tree, "dev")); err != nil {
+		return err
+	}
 	for _, t := range trees {
 		if err := t.copyTo(ctx, tree); err != nil {
 			return err
 		}
 	}
 	return errors.Join(refuseRaisers(tree, b.profile.raisers()), refuseLogins(tree))
+}
+
+// emptyFolder removes what is in a folder. mmdebstrap puts device nodes into /dev where the machine lets it, and the kernel has
+// its own.
+func emptyFolder(folder string) error {
+	entries, err := os.ReadDir(folder)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(folder, e.Name())))
+	}
+	return err
 }
 
 // pack makes the file system and appends its hash tree. The program that makes it is the lock's, with the libraries of the
