@@ -76,7 +76,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	for _, f := range c.Formats {
-		if f.file() == "" {
+		if f.File() == "" {
 			faults = append(faults, fmt.Errorf("format: want %v, got %q", Formats(), f))
 		}
 	}
@@ -132,7 +132,7 @@ func (c *Config) path(name string) string { return filepath.Join(c.Output, name)
 func (c *Config) forget() error {
 	names := []string{image.ManifestName, signedFile}
 	for _, f := range Formats() {
-		names = append(names, f.file())
+		names = append(names, f.File())
 	}
 	for _, name := range names {
 		if err := os.Remove(c.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {

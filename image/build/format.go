@@ -18,8 +18,8 @@ const (
 // Formats gives all forms. The others are made of the raw one, which comes first and is always written when one of them is.
 func Formats() []Format { return []Format{Raw, QCOW2, VHD, GCP} }
 
-// file is the name of the file, or "" for what is no form.
-func (f Format) file() string {
+// File is the name of the file in an image folder, or "" for what is no form.
+func (f Format) File() string {
 	if !slices.Contains(Formats(), f) {
 		return ""
 	}

@@ -188,12 +188,16 @@ func (p *parts) writeDisk(ctx context.Context, f Format) (err error) {
 		efi = p.path(signedFile)
 	}
 	if f == Raw {
-		_, err := disk.Create(ctx, p.path(f.file()), disk.Source{UKI: efi, Root: p.path(rootFile)})
+		_, err := disk.Create(ctx, p.path(f.File()), disk.Source{UKI: efi, Root: p.path(rootFile)})
 		return err
 	}
-	raw := p.path(Raw.file())
+	return Convert(ctx, p.path(Raw.File()), p.path(f.File()), f)
+}
+
+// Convert writes a raw disk in another form to a file that is not there yet.
+func Convert(ctx context.Context, raw, to string, f Format) (err error) {
 	if f == QCOW2 {
-		return disk.QCOW2(ctx, raw, p.path(f.file()))
+		return disk.QCOW2(ctx, raw, to)
 	}
 	in, err := os.Open(raw) //nolint:gosec // a file of the image.
 	if err != nil {
@@ -204,7 +208,7 @@ func (p *parts) writeDisk(ctx context.Context, f Format) (err error) {
 	if err != nil {
 		return err
 	}
-	out, err := os.OpenFile(p.path(f.file()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // an image is public.
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // an image is public.
 	if err != nil {
 		return err
 	}

@@ -192,7 +192,7 @@ func otherMachine(t *testing.T, work, self string) *exec.Cmd {
 	const inside = "/other-clock.so"
 	script := "#!/bin/sh\numask 077\nexport LD_PRELOAD=" + clock + ":" + inside + "\nexec " + real +
 		" --setup-hook='install -m 755 " + clock + " \"$1" + inside + "\"' --customize-hook='chroot \"$1\" date +%F >" + work + "/day'" +
-		" \"$@\" --customize-hook='rm \"$1" + inside + "\"'\n"
+		" \"$@\" --customize-hook='rm -f \"$1" + inside + "\" \"$1/usr" + inside + "\"'\n" // usrmerge copies it
 	write(t, filepath.Join(bin, "mmdebstrap"), script, 0o755)
 	t.Cleanup(func() {
 		day, err := os.ReadFile(filepath.Join(work, "day"))
