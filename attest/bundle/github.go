@@ -23,8 +23,9 @@ func FromGitHub(text []byte) ([]byte, error) {
 			Bundle json.RawMessage `json:"bundle"`
 		} `json:"attestations"`
 	}
-	if len(text) > MaxFile || strict.Unique(text) != nil || json.Unmarshal(text, &answer) != nil || answer.Attestations == nil {
-		return text, nil // lines, or nothing: whoever reads them says so
+	decodes := len(text) <= MaxFile && strict.Unique(text) == nil && json.Unmarshal(text, &answer) == nil
+	if !decodes || answer.Attestations == nil { // lines, or nothing: whoever reads them says so
+		return text, nil
 	}
 	if n := len(answer.Attestations); n > maxAnswer {
 		return nil, malformed(fmt.Sprintf("at most %d attestations", maxAnswer), fmt.Sprint(n), nil)

@@ -138,9 +138,3 @@ func (d *dispatcher) stop() {
 	_ = d.process.Process.Signal(syscall.SIGTERM) // it may have ended
 	_ = d.process.Wait()
 }
-
-// decisions gives the audit log.
-func (d *dispatcher) decisions() (string, error) {
-	text, err := os.ReadFile(d.file("audit.jsonl"))
-	return string(text), err
-}
