@@ -181,7 +181,7 @@ func (s side) build(t *testing.T, cmd *exec.Cmd) {
 // everything that writes into the base system, takes the other clock with it into that system.
 func otherMachine(t *testing.T, work, self string) *exec.Cmd {
 	t.Helper()
-	real, err := exec.LookPath("mmdebstrap")
+	genuine, err := exec.LookPath("mmdebstrap")
 	must(t, err)
 	bin, clock := filepath.Join(work, "bin"), filepath.Join(work, "clock.so")
 	_, err = run(t.Context(), tool{name: "gcc", args: []string{
@@ -190,7 +190,7 @@ func otherMachine(t *testing.T, work, self string) *exec.Cmd {
 	must(t, err)
 	// The system that is made has the library at its top, where no package has anything.
 	const inside = "/other-clock.so"
-	script := "#!/bin/sh\numask 077\nexport LD_PRELOAD=" + clock + ":" + inside + "\nexec " + real +
+	script := "#!/bin/sh\numask 077\nexport LD_PRELOAD=" + clock + ":" + inside + "\nexec " + genuine +
 		" --setup-hook='install -m 755 " + clock + " \"$1" + inside + "\"' --customize-hook='chroot \"$1\" date +%F >" + work + "/day'" +
 		" \"$@\" --customize-hook='rm -f \"$1" + inside + "\" \"$1/usr" + inside + "\"'\n" // usrmerge copies it
 	write(t, filepath.Join(bin, "mmdebstrap"), script, 0o755)

@@ -164,6 +164,11 @@ func SingleImporters() []Importers {
 			Reason:  "only the stand-in makes timestamps; they are verified by sigstore-go",
 		},
 		{
+			Library: "github.com/spdx/tools-golang",
+			Folders: []string{"image/build"},
+			Reason:  "one package writes the bill of materials",
+		},
+		{
 			Library: "github.com/diskfs/go-diskfs",
 			Folders: []string{"image/disk"},
 			Reason:  "one package writes partition tables",
