@@ -41,6 +41,7 @@ func TestMutants(t *testing.T) {
 		{"configuration of the image", judge, "Components: map[string]binding.Digest{statement.ComponentConfiguration: g.boot.Conditions.Configuration},", "", "ForeignImageBundle$"},
 		{"image", judge, "Allow(names, at), imageErr}", "Allow(names, at)}", "ForeignImage$"},
 		{"instance is admitted once", ledger, "os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW", "os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW", "TwoServersAtOnce$"},
+		{"a trust domain has a register", judge, `if e.Register == "" || allZero(e.Register) {`, `if e.Register == "" {`, "StillRegister$"},
 		{"the ledger is asked", server, "err = s.config.Ledger.Record(entry)", "err = nil", "SecondAdmission$"},
 		{"recorded before it is released", server, "err = s.config.Ledger.Record(entry)", "go func() { _ = s.config.Ledger.Record(entry) }()", "KilledServer$"},
 	} {
