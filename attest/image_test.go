@@ -187,22 +187,6 @@ func TestAttackAdmission(t *testing.T) {
 	}
 }
 
-// TestAdmissionKeyByDigest: a digest alone verifies no signature.
-func TestAdmissionKeyByDigest(t *testing.T) {
-	t.Parallel()
-	l := attesttest.Whole(t, attesttest.Options{})
-	key, _ := attesttest.Operator(t)
-	e := attesttest.Boot(t, attesttest.Options{})
-	file := append(append(l.Bytes(), e.Admitted(t, key, nil)...), '\n')
-	req := request(t, l.Artifact, file)
-	text := strings.Replace(string(attesttest.PolicyFile(t)), "[register-replay, token]", "[admission]\n  admission: {keys: [\"sha256:"+key.Digest().String()+"\"]}", 1)
-	p, err := policy.Parse([]byte(text))
-	fatal(t, err)
-	req.Policy = p
-	_, trace, err := attest.Verify(t.Context(), req)
-	expect(t, trace, err, "admission", refusal.ErrPolicy)
-}
-
 // expect demands a refusal of this kind at this link, and no result.
 func expect(t *testing.T, trace attest.Trace, err error, link string, want error) {
 	t.Helper()

@@ -10,7 +10,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -20,7 +19,7 @@ import (
 
 // admission says whose word about an environment counts: the operators that sign VSA-ENV.
 type admission struct {
-	Keys list // PEM blocks PUBLIC KEY, or sha256: and the digest of the SubjectPublicKeyInfo
+	Keys list // PEM blocks PUBLIC KEY: a signed line carries no key, so a digest would verify nothing
 
 	parsed []AdmissionKey
 }
@@ -28,7 +27,7 @@ type admission struct {
 // AdmissionKey is a key that signs VSA-ENV.
 type AdmissionKey struct {
 	Digest binding.Digest // SHA-256 of the SubjectPublicKeyInfo
-	SPKI   []byte         // DER; nil where the policy has the digest alone, so that the key has to come from elsewhere
+	SPKI   []byte         // DER
 }
 
 // UnmarshalYAML reads {keys: […]}.
@@ -61,16 +60,9 @@ func (c *checker) admission(e *environments) {
 }
 
 func parseAdmissionKey(v string) (AdmissionKey, error) {
-	if text, ok := strings.CutPrefix(v, "sha256:"); ok {
-		d, err := binding.ParseDigest(text)
-		if err != nil || d.IsZero() {
-			return AdmissionKey{}, errors.New("want sha256: and 64 lower-case hexadecimal digits")
-		}
-		return AdmissionKey{Digest: d}, nil
-	}
 	block, rest := pem.Decode([]byte(v))
 	if block == nil || block.Type != "PUBLIC KEY" || len(block.Headers) > 0 || len(bytes.TrimSpace(rest)) > 0 {
-		return AdmissionKey{}, errors.New("want one PEM block PUBLIC KEY, or sha256: and the digest of the key")
+		return AdmissionKey{}, errors.New("want one PEM block PUBLIC KEY, the whole key of who admits: a digest verifies no signature")
 	}
 	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil {

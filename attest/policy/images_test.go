@@ -19,7 +19,14 @@ import (
 	"github.com/kettle/attest/attest/refusal"
 )
 
-const operatorDigest = "4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b"
+// operatorKeys is the list of who admits; nobody has the private key.
+const operatorKeys = `    keys:
+      - |
+        -----BEGIN PUBLIC KEY-----
+        MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE0I4pUVOEIOo8Iz88IXudkLSGlUdN
+        xuXHbEaDZrBEJbW0rOKWvOrrclHuSlSn8GGh7B9dvsPwAVN8+hUWqp47fw==
+        -----END PUBLIC KEY-----
+`
 
 const signedText = `apiVersion: kettle/v1
 expires: 2027-06-01
@@ -37,8 +44,7 @@ environments:
     - {rtmr0: any, rtmr1: signed, rtmr2: signed}
   lateCompromise: [token, admission]
   admission:
-    keys: ["sha256:` + operatorDigest + `"]
-revoked:
+` + operatorKeys + `revoked:
   images: ["1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d"]
   keys: ["2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d"]
   chips: ["09` + "00000000000000000000000000000000000000000000000000000000000000" + `0000000000000000000000000000000000000000000000000000000000000000"]
@@ -265,12 +271,12 @@ func publicKey(t *testing.T, curve elliptic.Curve) (pemText string, spki []byte)
 func TestAdmissionKeys(t *testing.T) {
 	t.Parallel()
 	text, spki := publicKey(t, elliptic.P256())
-	block := "    keys:\n      - sha256:" + operatorDigest + "\n      - |\n        " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n        ")
-	keys, err := parse(t, changed(`    keys: ["sha256:`+operatorDigest+`"]`, block)).Environments().AdmissionKeys(now)
+	block := operatorKeys + "      - |\n        " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n        ") + "\n"
+	keys, err := parse(t, changed(operatorKeys, block)).Environments().AdmissionKeys(now)
 	if err != nil || len(keys) != 2 {
 		t.Fatalf("%v, %v", keys, err)
 	}
-	if keys[0].Digest.String() != operatorDigest || keys[0].SPKI != nil || !bytes.Equal(keys[1].SPKI, spki) || keys[1].Digest != binding.Sum(spki) {
+	if keys[0].Digest != binding.Sum(keys[0].SPKI) || !bytes.Equal(keys[1].SPKI, spki) || keys[1].Digest != binding.Sum(spki) {
 		t.Errorf("got %v", keys)
 	}
 	if keys, err := parse(t, whole).Environments().AdmissionKeys(now); err != nil || len(keys) != 0 {
@@ -280,14 +286,13 @@ func TestAdmissionKeys(t *testing.T) {
 		t.Errorf("requires %v, %v", got, err)
 	}
 	big, _ := publicKey(t, elliptic.P384())
-	twice := fmt.Sprintf("%q, %q", text, "sha256:"+binding.Sum(spki).String())
+	twice := fmt.Sprintf("%q, %q", text, text)
 	for name, list := range map[string]string{
-		"no prefix": `"` + operatorDigest + `"`, "zeros": `"sha256:` + strings.Repeat("0", 64) + `"`, "capitals": `"sha256:` + strings.ToUpper(operatorDigest) + `"`,
-		"short": `"sha256:4b"`, "text": "operator", "P-384": fmt.Sprintf("%q", big), "two blocks": fmt.Sprintf("%q", text+text),
+		"a digest": `"sha256:` + binding.Sum(spki).String() + `"`, "text": "operator", "P-384": fmt.Sprintf("%q", big), "two blocks": fmt.Sprintf("%q", text+text),
 		"private": fmt.Sprintf("%q", strings.ReplaceAll(text, "PUBLIC", "PRIVATE")), "broken": fmt.Sprintf("%q", strings.Replace(text, "MFkw", "MFkx", 1)),
 		"one key twice": twice, "any": "any",
 	} {
-		if _, err := Parse([]byte(changed(`"sha256:`+operatorDigest+`"`, list))); !errors.Is(err, ErrInvalid) {
+		if _, err := Parse([]byte(changed(operatorKeys, "    keys: ["+list+"]\n"))); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -329,11 +334,11 @@ func TestImagesParseRefuses(t *testing.T) {
 		"revoked empty":         {strings.Replace(whole, "revoked: none", "revoked: {images: [], keys: none, chips: none}", 1), "revoked.images is empty"},
 		"revoked unknown":       {strings.Replace(whole, "revoked: none", "revoked: {image: none, keys: none, chips: none}", 1), "unknown or repeated"},
 		"revoked, a short one":  {strings.Replace(whole, "revoked: none", "revoked: {images: [aa], keys: none, chips: none}", 1), "64 lower-case"},
-		"revoked, a prefix":     {strings.Replace(whole, "revoked: none", `revoked: {images: ["sha256:`+operatorDigest+`"], keys: none, chips: none}`, 1), "64 lower-case"},
-		"admission, no keys":    {changed("  admission:\n    keys: [\"sha256:"+operatorDigest+"\"]\n", ""), "environments.admission is missing"},
+		"revoked, a prefix":     {strings.Replace(whole, "revoked: none", `revoked: {images: ["sha256:`+strings.Repeat("4b", 32)+`"], keys: none, chips: none}`, 1), "64 lower-case"},
+		"admission, no keys":    {changed("  admission:\n"+operatorKeys, ""), "environments.admission is missing"},
 		"admission for nothing": {changed("[token, admission]", "[token]"), "nothing looks at it"},
-		"admission as list":     {changed("  admission:\n    keys: [\"sha256:"+operatorDigest+"\"]\n", "  admission: [x]\n"), "want keys and values"},
-		"admission empty":       {changed("keys: [\"sha256:"+operatorDigest+"\"]", "keys: []"), "keys is empty"},
+		"admission as list":     {changed("  admission:\n"+operatorKeys, "  admission: [x]\n"), "want keys and values"},
+		"admission empty":       {changed(operatorKeys, "    keys: []\n"), "keys is empty"},
 		"admission unknown":     {changed("    keys:", "    key:"), "unknown or repeated"},
 	} {
 		p, err := Parse([]byte(tc.text))
