@@ -43,6 +43,19 @@ func (t *Trust) Verify(line []byte) (payload []byte, signer Signer, err error) {
 	return bytes.Clone(b.GetDsseEnvelope().GetPayload()), signer, nil
 }
 
+// Claimed gives what a certificate-signed bundle says, and who its certificate says signed it. Nothing of it is verified:
+// it is for showing a file to people. A line of another kind is a [*refusal.Refusal].
+func Claimed(line []byte) (payload []byte, signer Signer, err error) {
+	b, leaf, err := openCertified(line)
+	if err != nil {
+		return nil, Signer{}, err
+	}
+	if signer, err = readSigner(leaf); err != nil {
+		return nil, Signer{}, err
+	}
+	return bytes.Clone(b.GetDsseEnvelope().GetPayload()), signer, nil
+}
+
 // openCertified reads a line whose verification material is one certificate for signing code.
 func openCertified(line []byte) (*sigbundle.Bundle, *x509.Certificate, error) {
 	b, err := open(line)

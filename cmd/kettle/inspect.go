@@ -123,10 +123,13 @@ func inspectLine(line []byte) lineJSON {
 	switch {
 	case bundle.Is(line):
 		parsed, err := bundle.Parse(line)
-		if err != nil {
-			return lineJSON{Kind: "bundle", Digest: "sha256:" + binding.Sum(line).String(), Fault: fault(err)}
+		if err == nil {
+			return inspectStatement(parsed.Payload())
 		}
-		return inspectStatement(parsed.Payload())
+		if payload, signer, certErr := bundle.Claimed(line); certErr == nil {
+			return inspectCertified(payload, signer)
+		}
+		return lineJSON{Kind: "bundle", Digest: "sha256:" + binding.Sum(line).String(), Fault: fault(err)}
 	case evidence.Is(line):
 		l := lineJSON{Kind: "evidence", Digest: "sha256:" + evidence.Digest(line).String()}
 		c, err := evidence.Parse(line)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kettle/attest/attest/appraise"
 	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/eventlog"
 	"github.com/kettle/attest/attest/evidence"
 	"github.com/kettle/attest/attest/statement"
@@ -68,6 +69,20 @@ func inspectStatement(payload []byte) lineJSON {
 	}
 	l.Says = f
 	return l
+}
+
+// inspectCertified tells what a bundle with a certificate says, and who its certificate says signed it.
+func inspectCertified(payload []byte, signer bundle.Signer) lineJSON {
+	var f facts
+	kind, attribute := statement.Kind(payload)
+	f.add("predicateType", kind)
+	f.add("attribute", attribute)
+	f.add("signer", signer.SAN)
+	f.add("issuer", signer.Issuer)
+	f.add("source", strings.TrimSpace(signer.SourceRepository+" "+signer.SourceDigest))
+	f.add("ref", signer.SourceRef)
+	f.add("run", signer.RunInvocation)
+	return lineJSON{Kind: "certified statement", Digest: "sha256:" + binding.Sum(payload).String(), Says: f}
 }
 
 func provenanceFacts(f *facts, payload []byte) error {
