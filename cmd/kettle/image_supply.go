@@ -121,7 +121,7 @@ and places into a file, one a line. apt decides, and checks the signatures of th
 machine's packages counts. Nothing is installed, and it takes no root.
 
 The file is what a build starts from (kettle image build --lock): keep it under version control and look at what changes. The
-archive forgets old versions; its history (snapshot.debian.org) does not, and a build asks there for what the archive no longer has.`,
+archive forgets old versions; Debian's history of it does not, and a build asks there for what the archive no longer has.`,
 		Example: "  kettle image lock --profile docker --output docker.lock\n  kettle image lock --profile strict --package build-essential --output strict.lock",
 		Args:    cobra.NoArgs,
 		RunE: a.Does(func(cmd *cobra.Command, _ []string) error {
