@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/kettle/attest/attest/refusal"
@@ -17,47 +16,26 @@ import (
 // CredentialSchema is the schema of what is sealed.
 const CredentialSchema = "kettle.credential/v1" //nolint:gosec // a name, no secret.
 
-// Kind says what a credential is.
-type Kind string
-
-// The kinds.
-const (
-	KindToken Kind = "token" // a short token of a GitHub App's installation, with which the environment registers one runner
-	KindJIT   Kind = "jit"   // a runner that is registered already, with its configuration
-)
-
-// Credential is what admission releases. It prints without its secrets.
+// Credential is what admission releases: a short token of a GitHub App's installation, with which the environment registers
+// its runner and reads the facts of its job. It prints without the token.
 type Credential struct {
-	Kind    Kind
-	Token   secret.String // of KindToken; of KindJIT one that can only read, or none
-	Expires time.Time     // of the token, whole seconds; zero where there is none
-	Runner  int64         // of KindJIT: GitHub's number
-	Name    string        // of KindJIT: the runner's name
-	JIT     secret.String // of KindJIT: the configuration as GitHub gave it
+	Token   secret.String
+	Expires time.Time // of the token, whole seconds
 }
 
 // sealed is the credential as JSON.
 type sealed struct {
-	Schema  string     `json:"schema"`
-	Kind    Kind       `json:"kind"`
-	Token   string     `json:"token,omitempty"`
-	Expires *time.Time `json:"expires,omitempty"`
-	Runner  int64      `json:"runner,omitempty"`
-	Name    string     `json:"name,omitempty"`
-	JIT     string     `json:"jit,omitempty"`
+	Schema  string    `json:"schema"`
+	Token   string    `json:"token"`
+	Expires time.Time `json:"expires"`
 }
 
-// Validate demands exactly the parts of the kind.
+// Validate demands both parts.
 func (c Credential) Validate() error {
-	jit := c.Runner > 0 && c.Name != "" && !c.JIT.Empty()
-	none := c.Runner == 0 && c.Name == "" && c.JIT.Empty()
-	switch {
-	case c.Token.Empty() != c.Expires.IsZero():
-		return errors.New("credential: a token needs the time at which it ends")
-	case c.Kind == KindToken && !c.Token.Empty() && none, c.Kind == KindJIT && jit:
-		return nil
+	if c.Token.Empty() || c.Expires.IsZero() {
+		return errors.New("credential: want a token and the time at which it ends")
 	}
-	return fmt.Errorf("credential: not exactly the parts of kind %.20q", string(c.Kind))
+	return nil
 }
 
 // Plaintext encodes a valid credential for [Seal]. The caller overwrites the bytes when they are sealed.
@@ -65,11 +43,7 @@ func (c Credential) Plaintext() ([]byte, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := sealed{CredentialSchema, c.Kind, c.Token.Reveal(), nil, c.Runner, c.Name, c.JIT.Reveal()}
-	if !c.Expires.IsZero() {
-		at := c.Expires.UTC().Truncate(time.Second)
-		s.Expires = &at
-	}
+	s := sealed{CredentialSchema, c.Token.Reveal(), c.Expires.UTC().Truncate(time.Second)}
 	var b bytes.Buffer
 	b.Grow(sizeLimit) // so that no copy is left behind where the buffer grows
 	if err := json.NewEncoder(&b).Encode(s); err != nil {
@@ -84,20 +58,10 @@ func ParseCredential(plaintext []byte) (Credential, error) {
 	if err := strict.Decode(plaintext, &s); err != nil || s.Schema != CredentialSchema {
 		return Credential{}, badCredential()
 	}
-	c := Credential{Kind: s.Kind, Runner: s.Runner, Name: s.Name}
-	if s.Token != "" {
-		c.Token = secret.New(s.Token)
-	}
-	if s.JIT != "" {
-		c.JIT = secret.New(s.JIT)
-	}
-	if s.Expires != nil {
-		c.Expires = *s.Expires
-	}
-	if c.Validate() != nil {
+	if s.Token == "" || s.Expires.IsZero() {
 		return Credential{}, badCredential()
 	}
-	return c, nil
+	return Credential{Token: secret.New(s.Token), Expires: s.Expires}, nil
 }
 
 func badCredential() error {

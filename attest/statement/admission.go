@@ -17,7 +17,7 @@ const (
 	AttributeRelease   = "ADMISSION_RELEASE"   // the dispatcher: this is what I sealed, and for whom
 )
 
-// maxSealed bounds what one release carries, in bytes. A JIT configuration takes 4 KiB.
+// maxSealed bounds what one release carries, in bytes.
 const maxSealed = 128 << 10
 
 // runnerPrefix is the form of what every name of an environment's runners begins with.

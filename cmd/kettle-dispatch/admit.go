@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -32,18 +31,18 @@ import (
 // admitFlags are the flags of admit as written.
 type admitFlags struct {
 	placeFlags
-	listen, certificate, key, selfSigned           string
-	policy, policyURI, trustedRoot, operator       string
-	roots, tpmRoots                                []string
-	ledger, audit, release, verifier, metrics, log string
-	expose                                         bool
+	listen, certificate, key, selfSigned     string
+	policy, policyURI, trustedRoot, operator string
+	roots, tpmRoots                          []string
+	ledger, audit, verifier, metrics, log    string
+	expose                                   bool
 }
 
 func (a *app) admitCommand() *cobra.Command {
 	var f admitFlags
 	cmd := &cobra.Command{
 		Use: "admit --listen ADDR --certificate FILE --key FILE --policy FILE --ledger DIR --audit FILE --operator-key FILE\n" +
-			"                        --settings DIR --credential FILE --release token|jit",
+			"                        --settings DIR --credential FILE",
 		Short: "Appraise machines from outside, and give only those that pass a credential",
 		Long: `admit is the gate before a machine gets anything. A machine asks it for a nonce and answers with a hardware quote that
 names the nonce and a key of the machine's own. admit appraises the quote by the policy's environments, revocation
@@ -54,11 +53,9 @@ A machine is admitted once, whatever it asks later: the ledger has a file for ea
 and must, where they give out credentials for the same place. Never remove a file from it. A server that is killed
 between the file and the answer has lost that machine, and says so when the machine asks again: start a new one.
 
-What is released, with --release:
-
-  token  a token of the GitHub App in --credential, limited to the target of --settings: to register runners there and
-         to read the facts of its jobs. It ends within an hour. The App's key stays here.
-  jit    one runner, registered for this machine, and with an App a token that can only read.
+What is released is a token of the GitHub App in --credential, limited to the target of --settings: to register runners
+there and to read the facts of its jobs. It ends within an hour. The App's key stays here, and the machine registers its
+runner itself.
 
 The operator's key signs the summaries. Make one, and give its public half to the images (credential.keys of their
 configuration) and to those who verify (environments.admission.keys of their policy):
@@ -72,7 +69,7 @@ anew when they change; the policy is not: start the server anew. SIGTERM ends it
 Every decision is a line of --audit, with its reasons and without secrets.`,
 		Example: `  kettle-dispatch admit --listen :8443 --certificate tls.pem --key tls.key --policy policy.yaml --trusted-root trusted_root.json \
     --ledger /var/lib/kettle/ledger --audit /var/log/kettle/admissions.jsonl --operator-key operator.pem \
-    --settings settings --credential app.json --release token
+    --settings settings --credential app.json
 
   # To try it out with a simulator, on this host alone
   kettle-dispatch admit --listen 127.0.0.1:8443 --certificate tls.pem --key tls.key --self-signed 127.0.0.1 \
@@ -100,13 +97,12 @@ func (f *admitFlags) flags(cmd *cobra.Command) {
 	flags.StringVar(&f.operator, "operator-key", "", "PEM file of the operator's ECDSA P-256 key; nobody else may read it (required)")
 	flags.StringVar(&f.verifier, "verifier", verifierID, "URI of who judges, for the summaries")
 	flags.StringVar(&f.settings, "settings", "", "folder of the images' configuration: config.yaml says where runners register (required)")
-	flags.StringVar(&f.credential, "credential", "", "file with a GitHub App as JSON, or a token; nobody else may read it (required)")
-	flags.StringVar(&f.release, "release", "", "what machines get: token or jit (required)")
+	flags.StringVar(&f.credential, "credential", "", "file with a GitHub App as JSON; nobody else may read it (required)")
 	flags.StringArrayVar(&f.forwards, "forward", nil, "GUEST=HOST: what the configuration resolves to an endpoint of 10.0.2.0/24 goes to one of this host; may be repeated")
 	flags.StringVar(&f.metrics, "metrics", "", "address for /metrics and /healthz, as 127.0.0.1:9465")
 	flags.BoolVar(&f.expose, "expose", false, "let --metrics name an address that others can reach")
 	flags.StringVar(&f.log, "log", "off", "log on the error stream: off, text or json")
-	required(cmd, "listen", "certificate", "key", "policy", "ledger", "audit", "operator-key", "settings", "credential", "release")
+	required(cmd, "listen", "certificate", "key", "policy", "ledger", "audit", "operator-key", "settings", "credential")
 }
 
 // verifierID says that this program judged, for operators who give no name of their own.
@@ -288,20 +284,12 @@ func (f *admitFlags) trustedRoots() (appraise.Roots, error) {
 	return roots, nil
 }
 
-// issuer makes what makes credentials.
+// issuer makes what makes credentials. Only an App can make a token that can do less than its own.
 func (f *admitFlags) issuer(p *place) (admission.Issuer, error) {
-	register, read := p.client.Grants()
-	switch {
-	case !slices.Contains([]string{"token", "jit"}, f.release):
-		return nil, cli.Usagef("--release %q: want token or jit", f.release)
-	case f.release == "token" && !p.app:
-		return nil, cli.Usagef("--release token: --credential is no GitHub App, and nothing else can make a token that can do less; take --release jit")
-	case f.release == "token":
-		return &admission.TokenIssuer{App: p.client, Grant: register}, nil
-	case p.app:
-		return &admission.JITIssuer{Registrar: p.client, App: p.client, Grant: read}, nil
+	if !p.app {
+		return nil, cli.Usagef("--credential is no GitHub App, and nothing else can make a token that can do less")
 	}
-	return &admission.JITIssuer{Registrar: p.client}, nil
+	return &admission.TokenIssuer{App: p.client, Grant: p.client.Grant()}, nil
 }
 
 func serveMetrics(ctx context.Context, l net.Listener, m *admission.Metrics) error {

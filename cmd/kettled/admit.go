@@ -5,12 +5,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
-	wire "github.com/kettle/attest/attest/admission"
 	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/internal/secret"
@@ -114,10 +112,7 @@ func (a *applicant) Admit(ctx context.Context, e runner.Applicant) ([]byte, erro
 		return nil, errNoCredential
 	}
 	a.log.InfoContext(ctx, "admitted", slog.String("by", given.Summary.Summary.Verifier.ID), slog.Any("clock", given.Clock))
-	a.hide(given.Credential.Token, given.Credential.JIT)
-	if given.Credential.Kind != wire.KindToken {
-		return nil, fmt.Errorf("the dispatcher released a credential of kind %q, and this image takes a token", given.Credential.Kind)
-	}
+	a.hide(given.Credential.Token)
 	return line, a.use(ctx, github.Credential{Token: given.Credential.Token})
 }
 

@@ -45,8 +45,6 @@ type Event struct {
 	Image       []statement.Subject `json:"image,omitempty"`         // whose reference values the quote meets
 	Policy      binding.Digest      `json:"policy,omitzero"`         // SHA-256 of the policy file that decided
 	Summary     binding.Digest      `json:"vsaEnv,omitzero"`         // SHA-256 of the VSA-ENV line
-	Credential  string              `json:"credential,omitempty"`    // its kind
-	Runner      string              `json:"runner,omitempty"`        // name of the runner that was registered
 	Reasons     []Reason            `json:"reasons,omitempty"`       // of a refusal, gravest first
 	Fault       string              `json:"fault,omitempty"`         // of what was deferred or lost
 	Suppressed  int                 `json:"suppressed,omitempty"`    // refusals without a genuine quote that have no line of their own

@@ -24,7 +24,6 @@ import (
 	"github.com/kettle/attest/attest/refusal"
 	"github.com/kettle/attest/dispatch/admission"
 	"github.com/kettle/attest/internal/secret"
-	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/github"
 )
 
@@ -163,7 +162,7 @@ func TestAttackUnloggedRelease(t *testing.T) {
 	g := newGate(t, nil, nil)
 	must(t, g.config.Audit.Close())
 	status, body := g.ask(g.boot(nil), talk{})
-	if status == http.StatusOK || g.issuer.discarded != 1 {
+	if status == http.StatusOK || g.issuer.issued != 1 {
 		t.Errorf("%d %s", status, body)
 	}
 }
@@ -209,60 +208,36 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// registrar is a GitHub that registers runners.
-type registrar struct {
-	names   []string
-	removed []runner.Registration
-	fail    error
-}
-
-func (r *registrar) Register(_ context.Context, name string) (runner.Registration, error) {
-	r.names = append(r.names, name)
-	return runner.Registration{ID: int64(len(r.names)), Name: name, JIT: secret.New("e30=")}, r.fail
-}
-
-func (r *registrar) Remove(_ context.Context, reg runner.Registration) error {
-	r.removed = append(r.removed, reg)
-	return nil
-}
-
+// minter is an App.
 type minter struct {
 	grant github.Grant
+	ends  time.Time
 	fail  error
 }
 
 func (m *minter) Mint(_ context.Context, g github.Grant) (secret.String, time.Time, error) {
 	m.grant = g
-	return secret.New("ghs_x"), time.Unix(1e9, 0), m.fail
+	return secret.New("ghs_x"), m.ends, m.fail
 }
 
-func TestIssuers(t *testing.T) {
+// TestTokenIssuer asks for the grant, no more, and releases nothing that has no end.
+func TestTokenIssuer(t *testing.T) {
 	t.Parallel()
-	reg, app := &registrar{}, &minter{}
-	read := github.Grant{Permissions: map[string]string{"actions": "read"}}
-	jit := &admission.JITIssuer{Registrar: reg, App: app, Grant: read}
-	c, err := jit.Issue(t.Context(), "kettle-0123456789abcdef")
+	app, grant := &minter{ends: time.Unix(1e9, 0)}, github.Grant{Permissions: map[string]string{"actions": "read"}}
+	i := &admission.TokenIssuer{App: app, Grant: grant}
+	c, err := i.Issue(t.Context())
 	must(t, err)
-	if c.Kind != wire.KindJIT || c.Runner != 1 || !strings.HasPrefix(c.Name, "kettle-0123456789abcdef-") || c.Token.Reveal() != "ghs_x" || app.grant.Permissions["actions"] != "read" {
-		t.Errorf("%+v", c)
+	if c.Token.Reveal() != "ghs_x" || !c.Expires.Equal(app.ends) || app.grant.Permissions["actions"] != "read" {
+		t.Errorf("%+v for %+v", c, app.grant)
 	}
-	must(t, jit.Discard(t.Context(), c))
-	if len(reg.removed) != 1 || reg.removed[0].ID != 1 || reg.removed[0].Name != c.Name {
-		t.Errorf("%+v", reg.removed)
+	app.ends = time.Time{}
+	if _, err := i.Issue(t.Context()); err == nil {
+		t.Error("a token without an end")
 	}
 	app.fail = errors.New("no token")
-	if _, err := jit.Issue(t.Context(), "kettle-0123456789abcdef"); !errors.Is(err, app.fail) || len(reg.removed) != 2 {
-		t.Errorf("a runner is left: %v", err)
-	}
-	bare := &admission.JITIssuer{Registrar: reg}
-	if c, err := bare.Issue(t.Context(), "kettle-0123456789abcdef"); err != nil || !c.Token.Empty() {
+	if c, err := i.Issue(t.Context()); !errors.Is(err, app.fail) || !c.Token.Empty() {
 		t.Errorf("%+v, %v", c, err)
 	}
-	token := &admission.TokenIssuer{App: &minter{}, Grant: read}
-	if c, err := token.Issue(t.Context(), ""); err != nil || c.Kind != wire.KindToken || c.Expires.IsZero() {
-		t.Errorf("%+v, %v", c, err)
-	}
-	must(t, token.Discard(t.Context(), wire.Credential{}))
 }
 
 // TestLedgerFolder: who can write to the ledger can have machines admitted again.

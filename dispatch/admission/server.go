@@ -162,21 +162,20 @@ func (s *Server) admit(ctx context.Context, body []byte, from string) outcome {
 	if err != nil {
 		return s.refused(o, err)
 	}
-	credential, err := s.config.Issuer.Issue(ctx, g.request.Conditions.Prefix)
+	credential, err := s.config.Issuer.Issue(ctx)
 	if err != nil {
 		return s.refused(o, fmt.Errorf("making the credential: %w", err))
 	}
-	o.event.Credential, o.event.Runner = string(credential.Kind), credential.Name
 	answer, err := s.prepare(ctx, g, image, credential, &o)
 	if err == nil {
 		err = s.config.Ledger.Record(entry) // from here on the instance is admitted
 	}
 	if err != nil {
-		return s.refused(o, errors.Join(err, s.config.Issuer.Discard(ctx, credential)))
+		return s.refused(o, err)
 	}
 	o.event.Decision = Admitted
 	if err := s.config.Audit.Write(o.event, true); err != nil { // what is not in the audit log is not released
-		o.err, o.event.Decision = errors.Join(err, s.config.Issuer.Discard(ctx, credential)), Lost
+		o.err, o.event.Decision = err, Lost
 		return o
 	}
 	o.answer = answer

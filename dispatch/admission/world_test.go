@@ -97,16 +97,15 @@ func (g *guest) Endorsements() []byte { return g.pem }
 
 // issuer counts what it makes, and makes it without a network.
 type issuer struct {
-	mu        sync.Mutex
-	fail      error
-	issued    int
-	discarded int
-	before    func()
+	mu     sync.Mutex
+	fail   error
+	issued int
+	before func()
 }
 
 const releasedToken = "ghs_released"
 
-func (i *issuer) Issue(context.Context, string) (wire.Credential, error) {
+func (i *issuer) Issue(context.Context) (wire.Credential, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.before != nil {
@@ -116,14 +115,7 @@ func (i *issuer) Issue(context.Context, string) (wire.Credential, error) {
 		return wire.Credential{}, i.fail
 	}
 	i.issued++
-	return wire.Credential{Kind: wire.KindToken, Token: secret.New(releasedToken), Expires: attesttest.Now().Add(time.Hour)}, nil
-}
-
-func (i *issuer) Discard(context.Context, wire.Credential) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.discarded++
-	return nil
+	return wire.Credential{Token: secret.New(releasedToken), Expires: attesttest.Now().Add(time.Hour)}, nil
 }
 
 // gate is a server and what is around it.

@@ -166,7 +166,7 @@ func (d *dispatcher) admit(body []byte) []byte {
 	if d.seal != nil {
 		d.seal(&terms, &public)
 	}
-	plaintext, err := wire.Credential{Kind: wire.KindToken, Token: secret.New("ghs_1"), Expires: d.now().Add(time.Hour)}.Plaintext()
+	plaintext, err := wire.Credential{Token: secret.New("ghs_1"), Expires: d.now().Add(time.Hour)}.Plaintext()
 	must(d.t, err)
 	sealed, err := wire.Seal(public, terms, plaintext)
 	must(d.t, err)

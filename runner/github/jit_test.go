@@ -36,7 +36,6 @@ type blob struct {
 }
 
 func goodBlob() blob {
-	k := runnerKey()
 	return blob{
 		runner: map[string]any{
 			"AgentId": "42", "AgentName": "host-1-2", "PoolId": "1", "PoolName": nil, "ServerUrl": "https://pipelines.example/x/",
@@ -44,12 +43,16 @@ func goodBlob() blob {
 		},
 		credentials: map[string]any{"Scheme": "OAuth"},
 		data:        map[string]any{"ClientId": "c1", "AuthorizationUrl": "https://token.example/oauth2/token", "RequireFipsCryptography": "True"},
-		key: map[string]any{
-			"d": k.D.Bytes(), "p": k.Primes[0].Bytes(), "q": k.Primes[1].Bytes(), "dp": k.Precomputed.Dp.Bytes(),
-			"dq": k.Precomputed.Dq.Bytes(), "inverseQ": k.Precomputed.Qinv.Bytes(), "modulus": k.N.Bytes(),
-			"exponent": big.NewInt(int64(k.E)).Bytes(),
-		},
-		outer: map[string]any{},
+		key:         keyParts(runnerKey()),
+		outer:       map[string]any{},
+	}
+}
+
+func keyParts(k *rsa.PrivateKey) map[string]any {
+	return map[string]any{
+		"d": k.D.Bytes(), "p": k.Primes[0].Bytes(), "q": k.Primes[1].Bytes(), "dp": k.Precomputed.Dp.Bytes(),
+		"dq": k.Precomputed.Dq.Bytes(), "inverseQ": k.Precomputed.Qinv.Bytes(), "modulus": k.N.Bytes(),
+		"exponent": big.NewInt(int64(k.E)).Bytes(),
 	}
 }
 
@@ -208,6 +211,31 @@ func TestBadJIT(t *testing.T) {
 		if _, err := RebuildJIT(secret.New(in), jitWant()); !errors.Is(err, refusal.ErrMalformed) {
 			t.Errorf("%s: got %v", name, err)
 		}
+	}
+}
+
+// TestRebuildCannotTellWhoseCredential: a blob with another runner's client and key is as good as any. Only that it comes in
+// one answer of GitHub with the runner's id says whose it is (docs/adr/020).
+func TestRebuildCannotTellWhoseCredential(t *testing.T) {
+	t.Parallel()
+	own := goodBlob()
+	if _, err := RebuildJIT(secret.New(own.encode(t)), jitWant()); err != nil {
+		t.Fatal(err)
+	}
+	key, err := rsa.GenerateKey(rand.Reader, minKeyBits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	swapped := goodBlob()
+	swapped.data["ClientId"], swapped.key = "c2", keyParts(key) // those of runner 43, beside the id and name of runner 42
+	got, err := RebuildJIT(secret.New(swapped.encode(t)), jitWant())
+	if err != nil {
+		t.Fatalf("something tells them apart: docs/adr/020 has to be thought over: %v", err)
+	}
+	files := decodeJIT(t, got)
+	data, _ := files[".credentials"]["Data"].(map[string]any)
+	if files[".runner"]["AgentId"] != "42" || data["clientId"] != "c2" || files[".credentials_rsaparams"]["modulus"] != base64.StdEncoding.EncodeToString(key.N.Bytes()) {
+		t.Errorf("rebuilt %v, %v", files[".runner"], data)
 	}
 }
 

@@ -22,20 +22,19 @@ type Grant struct {
 // ErrNoApp is returned where a token is to be made and the credential is no GitHub App.
 var ErrNoApp = errors.New("only a GitHub App can make tokens for others")
 
-// Grants gives the two grants of the configured place: to register runners and read the facts of its jobs, and to read
-// those facts only (docs.github.com, "Permissions required for GitHub Apps").
-func (c *Client) Grants() (register, read Grant) {
-	read = Grant{Permissions: map[string]string{"actions": "read", "contents": "read", "metadata": "read"}}
-	register = Grant{Permissions: map[string]string{"actions": "read", "contents": "read", "metadata": "read"}}
+// Grant gives what an environment of the configured place needs: to register runners there and to read the facts of its
+// jobs (docs.github.com, "Permissions required for GitHub Apps"). An enterprise has none: Apps cannot register there.
+func (c *Client) Grant() Grant {
+	g := Grant{Permissions: map[string]string{"actions": "read", "contents": "read", "metadata": "read"}}
 	if c.config.Scope == Org {
-		register.Permissions["organization_self_hosted_runners"] = "write"
-		return register, read
+		g.Permissions["organization_self_hosted_runners"] = "write"
+		return g
 	}
-	register.Permissions["administration"] = "write"
+	g.Permissions["administration"] = "write"
 	if _, repo, ok := strings.Cut(c.config.Target, "/"); ok {
-		register.Repositories, read.Repositories = []string{repo}, []string{repo}
+		g.Repositories = []string{repo}
 	}
-	return register, read
+	return g
 }
 
 // Mint makes a token of the App's installation that can do what the grant says and no more, and tells when it ends by

@@ -37,18 +37,14 @@ func TestMint(t *testing.T) {
 				c.Minted = func(secret.String) { t.Error("told of a token that is not the client's") }
 			})
 			a.now = func() time.Time { return p.clock().now().Add(-ahead) }
-			register, read := cl.Grants()
-			for i, g := range []Grant{register, read} {
-				token, ends, err := cl.Mint(t.Context(), g)
-				if err != nil || token.Reveal() != []string{"inst1", "inst2"}[i] || ends.Sub(p.clock().now()) > time.Hour || ends.Sub(p.clock().now()) < 59*time.Minute {
+			for _, want := range []string{"inst1", "inst2"} {
+				token, ends, err := cl.Mint(t.Context(), cl.Grant())
+				if err != nil || token.Reveal() != want || ends.Sub(p.clock().now()) > time.Hour || ends.Sub(p.clock().now()) < 59*time.Minute {
 					t.Errorf("%v, ends %s, %v", token.Reveal(), ends, err)
 				}
 			}
-			const (
-				wantRegister = `{"repositories":["widget"],"permissions":{"actions":"read","administration":"write","contents":"read","metadata":"read"}}`
-				wantRead     = `{"repositories":["widget"],"permissions":{"actions":"read","contents":"read","metadata":"read"}}`
-			)
-			if asked[0] != wantRegister || asked[len(asked)-1] != wantRead {
+			const want = `{"repositories":["widget"],"permissions":{"actions":"read","administration":"write","contents":"read","metadata":"read"}}`
+			if asked[0] != want || asked[len(asked)-1] != want {
 				t.Errorf("asked for %q", asked)
 			}
 		})
@@ -60,7 +56,7 @@ func TestMintRefused(t *testing.T) {
 	srv := fake{"POST /api/v3/app/installations/5/access_tokens": answer(422, map[string]any{"message": "not granted"})}.serve(t)
 	app := Credential{App: &App{ID: 3, InstallationID: 5, PrivateKey: pemOf(t, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(runnerKey()))}}
 	cl, _ := patientClient(t, srv, func(c *Config) { c.Credential = app })
-	register, _ := cl.Grants()
+	register := cl.Grant()
 	if _, _, err := cl.Mint(t.Context(), register); !errors.Is(err, runner.ErrDenied) {
 		t.Errorf("%v", err)
 	}
@@ -73,17 +69,17 @@ func TestMintRefused(t *testing.T) {
 	}
 }
 
-// TestGrants: what each scope asks for, no more.
-func TestGrants(t *testing.T) {
+// TestGrant: what each scope asks for, no more.
+func TestGrant(t *testing.T) {
 	t.Parallel()
 	read := map[string]string{"actions": "read", "contents": "read", "metadata": "read"}
 	for scope, want := range map[Scope]string{Repo: "administration", Org: "organization_self_hosted_runners"} {
 		c := &Client{config: Config{Scope: scope, Target: map[Scope]string{Repo: "acme/widget", Org: "acme"}[scope]}}
-		register, facts := c.Grants()
+		g := c.Grant()
 		all := maps.Clone(read)
 		all[want] = "write"
-		if !maps.Equal(register.Permissions, all) || !maps.Equal(facts.Permissions, read) || (len(register.Repositories) == 1) != (scope == Repo) {
-			t.Errorf("%s: %v, %v", scope, register, facts)
+		if !maps.Equal(g.Permissions, all) || (len(g.Repositories) == 1) != (scope == Repo) {
+			t.Errorf("%s: %v", scope, g)
 		}
 	}
 }

@@ -149,7 +149,7 @@ func (w *world) identifier(t *testing.T) *Identifier {
 	t.Helper()
 	i, err := New(Config{
 		Server: "https://github.demo.test/", Target: w.target, Issuer: issuer, API: w, Tokens: w, Now: func() time.Time { return now },
-		Containers: w.containers, Poll: time.Millisecond, Wait: 30 * time.Millisecond,
+		Containers: w.containers, Poll: time.Millisecond, Wait: time.Second,
 		OpenLog: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(w.log)), nil },
 	})
 	if err != nil {

@@ -105,7 +105,7 @@ func (d *dispatcher) start(s *scene, w *world, settings string) error {
 		"--certificate", d.file("tls.pem"), "--key", d.file("tls.key"), "--operator-key", d.file("operator.pem"),
 		"--policy", d.file("policy.yaml"), "--trusted-root", filepath.Join(s.Dir, "trusted_root.json"), "--root", filepath.Join(settings, "simulator.pem"),
 		"--ledger", d.file("ledger"), "--audit", d.file("audit.jsonl"), "--settings", settings,
-		"--credential", d.file("app.json"), "--release", "token", "--forward", stage.GuestGitHub().String()+"="+w.addr.String(), "--log", "text")
+		"--credential", d.file("app.json"), "--forward", stage.GuestGitHub().String()+"="+w.addr.String(), "--log", "text")
 	log, err := os.Create(d.file("log"))
 	if err != nil {
 		return err
