@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -169,11 +170,22 @@ func (w *world) start(args ...string) *listener {
 	l.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.root, "ACTIONS_RUNNER_INPUT_JITCONFIG=" + w.jit()}, w.env...)
 	l.cmd.Stdout, l.cmd.Stderr = l.out, l.err
 	l.cmd.WaitDelay = 10 * time.Second
+	l.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := l.cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { _ = l.cmd.Process.Kill() })
+	w.t.Cleanup(l.end)
 	return l
+}
+
+// end kills the listener and its workers, which outlive one that crashes, and waits until none of them writes any more.
+func (l *listener) end() {
+	group := -l.cmd.Process.Pid
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if errors.Is(syscall.Kill(group, syscall.SIGKILL), syscall.ESRCH) {
+			return
+		}
+	}
 }
 
 // limit bounds each run of the program.
