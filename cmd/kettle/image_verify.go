@@ -22,6 +22,7 @@ import (
 	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/cmd/internal/cli"
 	"github.com/kettle/attest/cmd/internal/commands"
+	"github.com/kettle/attest/image/registry"
 	"github.com/kettle/attest/internal/secret"
 )
 
@@ -30,7 +31,8 @@ const imageVerifierID = "https://github.com/kettle/attest/verifiers/image/v1"
 
 // imageVerifyFlags are the flags as written.
 type imageVerifyFlags struct {
-	bundle, policy, trustedRoot, at            string
+	bundle, registryRoot                       string
+	policy, trustedRoot, at                    string
 	vsa, key, verifier, policyURI, resourceURI string
 	json                                       bool
 }
@@ -59,17 +61,20 @@ func (a *app) imageVerifyCommand() *cobra.Command {
 
 The policy's sections environments and revoked decide: whose images are accepted, and which were withdrawn. A debug image is
 refused. The bundle is ` + imageBundle + ` in the folder unless --bundle names another. Sigstore's roots come from
---trusted-root, never from the bundle. Nothing is fetched.
+--trusted-root, never from the bundle. Nothing is fetched, but for a --bundle oci://REGISTRY/OWNER/NAME, as kettle image push wrote
+it; without a tag it is the one of the folder's root hash.
 
 With --vsa the verdict is signed with --key as a SLSA verification summary (VSA-IMG). It is written only if everything holds.`,
 		Example: `  kettle image verify image --policy policy.yaml --trusted-root trusted_root.json
   kettle image verify sha256:1d1d... --bundle image.intoto.jsonl --policy policy.yaml --trusted-root trusted_root.json --json
-  kettle image verify image --policy policy.yaml --trusted-root trusted_root.json --vsa image.vsa --key operator.pem`,
+  kettle image verify image --policy policy.yaml --trusted-root trusted_root.json --vsa image.vsa --key operator.pem
+  kettle image verify image --bundle oci://ghcr.io/acme/images --policy policy.yaml --trusted-root trusted_root.json`,
 		Args: cobra.ExactArgs(1),
 		RunE: a.Does(func(cmd *cobra.Command, args []string) error { return a.imageVerify(cmd.Context(), f, args[0]) }),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.bundle, "bundle", "", "file with the image's statements (default IMAGE/"+imageBundle+")")
+	flags.StringVar(&f.bundle, "bundle", "", "file with the image's statements, or oci://REGISTRY/OWNER/NAME[:TAG] (default IMAGE/"+imageBundle+")")
+	registryRootFlag(cmd, &f.registryRoot)
 	flags.StringVar(&f.policy, "policy", "", "policy file (required)")
 	flags.StringVar(&f.trustedRoot, "trusted-root", "", "trusted_root.json of the Sigstore instance that signs images (required)")
 	flags.StringVar(&f.at, "at", "", "judge at this time (default now)")
@@ -146,7 +151,7 @@ func (a *app) judgeImage(ctx context.Context, f imageVerifyFlags, target string)
 		v.err = err
 		return v, key, nil
 	}
-	lines, err := imageLines(f.bundle, v)
+	lines, err := imageLines(ctx, f, v)
 	if err != nil {
 		if len(refusal.All(err)) == 0 {
 			return nil, nil, err
@@ -190,9 +195,16 @@ func (a *app) hashImage(ctx context.Context, v *imageVerdict) error {
 }
 
 // imageLines reads the image's statements.
-func imageLines(path string, v *imageVerdict) ([][]byte, error) {
+func imageLines(ctx context.Context, f imageVerifyFlags, v *imageVerdict) ([][]byte, error) {
+	path := f.bundle
 	beside := path == "" && v.folder != nil
 	switch {
+	case strings.HasPrefix(path, registry.Scheme):
+		text, err := pullLines(ctx, f, v)
+		if err != nil {
+			return nil, err
+		}
+		return bundle.Certified(text)
 	case beside:
 		path = filepath.Join(v.folder.dir, imageBundle)
 	case path == "":

@@ -19,6 +19,7 @@ import (
 	"github.com/kettle/attest/attest/bundle"
 	"github.com/kettle/attest/attest/statement"
 	"github.com/kettle/attest/image"
+	"github.com/kettle/attest/image/registry"
 	"github.com/kettle/attest/runner"
 	"github.com/kettle/attest/runner/boot"
 	"github.com/kettle/attest/runner/config"
@@ -87,7 +88,7 @@ func (o *own) close() error { return o.device.Close() }
 // newSelfVerifier gathers what this machine is held against: the image's bundle, and what the machine can measure of itself
 // beside its secure processor.
 func newSelfVerifier(ctx context.Context, m *measured, env *boot.Environment) (*selfverify.Verifier, error) {
-	lines, err := imageBundle(ctx, m)
+	lines, err := imageBundle(ctx, m, env)
 	if err != nil {
 		return nil, err
 	}
@@ -117,11 +118,30 @@ func newSelfVerifier(ctx context.Context, m *measured, env *boot.Environment) (*
 
 // imageBundle takes the bundle from where the measured configuration says. It proves nothing by itself: whoever hands it
 // over may be the host.
-func imageBundle(ctx context.Context, m *measured) ([]byte, error) {
-	if m.config.Image.Bundle == config.BundlePartition {
+func imageBundle(ctx context.Context, m *measured, env *boot.Environment) ([]byte, error) {
+	switch {
+	case m.config.Image.Bundle == config.BundlePartition:
 		return boot.ReadBundle()
+	case m.config.Image.InRegistry():
+		return pull(ctx, m, env.CommandLine.Root.RootHash)
 	}
 	return download(ctx, m)
+}
+
+// pull fetches the bundle from a registry, to which this machine is nobody. A reference without a tag is of the image whose root
+// this machine runs from.
+func pull(ctx context.Context, m *measured, root image.SHA256) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ref, err := registry.Parse(m.config.Image.Bundle)
+	if err != nil {
+		return nil, fmt.Errorf("fetching the bundle of the image: %w", err)
+	}
+	lines, err := registry.Client{Roots: m.imageCA}.Pull(ctx, ref.ForRoot(root))
+	if err != nil {
+		return nil, fmt.Errorf("fetching the bundle of the image: %w", err)
+	}
+	return lines, nil
 }
 
 // download fetches the bundle over TLS: JSON Lines, or an answer of GitHub's attestations API. Redirections lead to https addresses only.

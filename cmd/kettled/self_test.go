@@ -5,11 +5,19 @@ package main
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
+	oci "github.com/google/go-containerregistry/pkg/registry"
+
+	"github.com/kettle/attest/attest/refusal"
+	"github.com/kettle/attest/image"
+	"github.com/kettle/attest/image/registry"
+	"github.com/kettle/attest/runner/boot"
 	"github.com/kettle/attest/runner/config"
 )
 
@@ -52,5 +60,45 @@ func TestDownload(t *testing.T) {
 	m := &measured{config: &config.Config{Image: config.Image{Bundle: server.URL + "/lines"}}, imageCA: x509.NewCertPool()}
 	if got, err := download(t.Context(), m); err == nil {
 		t.Errorf("a server of another authority: %q", got)
+	}
+}
+
+// TestPullBundle: one configuration finds the bundle of the image that runs, in the registry of the configured authority; to any
+// other this machine is nobody.
+func TestPullBundle(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(oci.New(oci.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelError))))
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	server.StartTLS()
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	at := "oci://" + server.Listener.Addr().String() + "/acme/images"
+	ref, err := registry.Parse(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, other := image.SHA256{1}, image.SHA256{2}
+	if _, err := (registry.Client{Roots: roots}).Push(t.Context(), ref.ForRoot(own), [][]byte{[]byte(`{"a":1}`)}); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		bundle string
+		root   image.SHA256
+		roots  *x509.CertPool
+		want   error
+	}{
+		"own":                  {at, own, roots, nil},
+		"named":                {ref.ForRoot(own).String(), other, roots, nil},
+		"of another image":     {at, other, roots, refusal.ErrMissing},
+		"of another name":      {at + ":v1", own, roots, refusal.ErrMissing},
+		"of nobody's registry": {at, own, x509.NewCertPool(), registry.ErrDown},
+	} {
+		m := &measured{config: &config.Config{Image: config.Image{Bundle: tc.bundle}}, imageCA: tc.roots}
+		env := &boot.Environment{CommandLine: image.CommandLine{Root: image.Verity{RootHash: tc.root}}}
+		got, err := imageBundle(t.Context(), m, env)
+		if tc.want == nil && (err != nil || string(got) != "{\"a\":1}\n") || tc.want != nil && (!errors.Is(err, tc.want) || got != nil) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
 	}
 }

@@ -38,6 +38,7 @@ func Order() []string {
 		"image/measure",
 		"image/disk/slot",
 		"image/disk",
+		"image/registry",
 		"image/uki",
 		"image/idblock",
 		"image/locks",
@@ -172,6 +173,12 @@ func SingleImporters() []Importers {
 			Library: "github.com/diskfs/go-diskfs",
 			Folders: []string{"image/disk"},
 			Reason:  "one package writes partition tables",
+		},
+		{
+			Library: "github.com/google/go-containerregistry",
+			Folders: []string{"image/registry"},
+			Tests:   []string{"cmd"},
+			Reason:  "one package asks registries: it looks at each request that the library makes; tests serve a registry",
 		},
 		{
 			Library: "github.com/klauspost/compress",

@@ -22,6 +22,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kettle/attest/attest/binding"
+	"github.com/kettle/attest/image/registry"
 )
 
 // Schema is the schema of the file.
@@ -65,8 +66,8 @@ type GitHub struct {
 // Image says whose word this machine takes for the image that it runs from. Who may have built it says the section
 // environments of the policy.
 type Image struct {
-	Bundle      string        `yaml:"bundle"`          // where the image's own bundle is: partition, or an https URL that answers with it
-	Roots       []string      `yaml:"roots,omitempty"` // PEM files of that URL's authority, beside the configuration
+	Bundle      string        `yaml:"bundle"`          // where the image's own bundle is: partition, an https URL that answers with it, or oci://registry/owner/name
+	Roots       []string      `yaml:"roots,omitempty"` // PEM files of the authority of that URL or registry, beside the configuration
 	TrustedRoot string        `yaml:"trustedRoot"`     // file beside the configuration: Sigstore's trusted_root.json
 	MaxAge      time.Duration `yaml:"maxAge"`          // since the image was signed; after it the machine does not start any more
 }
@@ -263,9 +264,18 @@ func (g GitHub) validate(f *faults) {
 // maxImageAge is the longest life of an image: after a year nobody knows what was found in it since.
 const maxImageAge = 366 * 24 * time.Hour
 
+// InRegistry reports whether the bundle is to be taken from an OCI registry.
+func (i Image) InRegistry() bool { return strings.HasPrefix(i.Bundle, registry.Scheme) }
+
 func (i Image) validate(f *faults) {
-	f.check(i.Bundle == BundlePartition || isHTTPS(i.Bundle), "image.bundle %q is neither partition nor an https URL", i.Bundle)
-	f.check(i.Bundle != BundlePartition || len(i.Roots) == 0, "image.roots is for a URL")
+	if i.InRegistry() {
+		_, err := registry.Parse(i.Bundle)
+		f.check(err == nil, "image.bundle: %w", err)
+	} else {
+		f.check(i.Bundle == BundlePartition || isHTTPS(i.Bundle),
+			"image.bundle %q is neither partition nor an https URL nor %sregistry/owner/name", i.Bundle, registry.Scheme)
+	}
+	f.check(i.Bundle != BundlePartition || len(i.Roots) == 0, "image.roots is for a URL or a registry")
 	f.check(fileName.MatchString(i.TrustedRoot), "image.trustedRoot %q is not a file name beside the configuration", i.TrustedRoot)
 	f.check(i.MaxAge > 0 && i.MaxAge <= maxImageAge, "image.maxAge is %s, want more than zero and at most %s", i.MaxAge, maxImageAge)
 }

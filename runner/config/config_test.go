@@ -131,6 +131,10 @@ func TestRefused(t *testing.T) {
 		"no image":                  {"image: {bundle: partition, trustedRoot: sigstore.json, maxAge: 2160h}\n", "", "image.bundle"},
 		"image's word elsewhere":    {"bundle: partition", "bundle: disk", "image.bundle"},
 		"image's word in the clear": {"bundle: partition", "bundle: http://a.example/b", "image.bundle"},
+		"registry without a name":   {"bundle: partition", "bundle: oci://registry.example", "image.bundle"},
+		"registry of Docker's hub":  {"bundle: partition", "bundle: oci://acme/images", "neither a dot nor a port"},
+		"registry and a digest":     {"bundle: partition", "bundle: oci://registry.example/acme/images@sha256:00", "image.bundle"},
+		"registry's word elsewhere": {"bundle: partition", "bundle: OCI://registry.example/acme/images", "image.bundle"},
 		"roots of a partition":      {"bundle: partition", "bundle: partition, roots: [a.pem]", "image.roots"},
 		"no trusted root":           {", trustedRoot: sigstore.json", "", "image.trustedRoot"},
 		"trusted root elsewhere":    {"sigstore.json", "/sigstore.json", "image.trustedRoot"},
@@ -265,4 +269,15 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("refused what it accepted: %v\n%s", err, &again)
 		}
 	})
+}
+
+// TestImageInRegistry: a bundle may be in a registry, of a private authority too.
+func TestImageInRegistry(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"oci://registry.example/acme/images", `"oci://registry.example:5000/images:v1", roots: [a.pem]`} {
+		c, err := Parse([]byte(strings.Replace(good, "bundle: partition", "bundle: "+at, 1)))
+		if err != nil || !c.Image.InRegistry() {
+			t.Errorf("%s: %v", at, err)
+		}
+	}
 }
