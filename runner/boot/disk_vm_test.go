@@ -139,28 +139,6 @@ func TestAttackReadScratch(t *testing.T) {
 	}
 }
 
-// TestAttackSpoilScratch changes one bit in each block of the job's disk while the job reads it.
-func TestAttackSpoilScratch(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	path := m.withScratch(t)
-	m.heard = func(_ *channel.Launcher, message channel.Message) {
-		if phase, ok := message.(channel.Phase); ok && phase.Name == "written" {
-			_, offsets := written(t, path)
-			for _, at := range offsets {
-				flip(t, path, at+7)
-			}
-			goOn(t, path, phase.Name)
-		}
-	}
-	messages, _, _ := m.run(t, "spoiled")
-	if got := outcome(messages); !strings.HasPrefix(got, "refused: ") {
-		t.Errorf("got %s", got)
-	} else {
-		t.Log(got)
-	}
-}
-
 // TestAttackRollBackScratch puts the whole disk back to an earlier state of the same boot, all of it: data that this machine
 // wrote with this key to this place. The tags that would fit it are gone from the machine's memory.
 func TestAttackRollBackScratch(t *testing.T) {

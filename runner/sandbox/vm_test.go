@@ -38,7 +38,7 @@ type machine struct {
 }
 
 // Two machines: a small root with what a sandbox needs, for TestGuest… and TestAttack…; and the docker profile's own
-// system, for TestFull… and TestAttackNested….
+// system, for TestFull… and TestAttackNested… at night.
 var (
 	small = &machine{name: "small", skip: "^Test([^GA]|AttackNested)", root: smallRoot, memory: 1536, time: 8 * time.Minute}
 	full  = &machine{name: "full", skip: "^Test([^FA]|Attack[^N])", root: fullRoot, memory: 3072, time: 10 * time.Minute}
@@ -101,7 +101,7 @@ func (m *machine) run(t *testing.T) {
 		pattern = "."
 	}
 	program := filepath.Join(t.TempDir(), "program")
-	command(t, "go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", program, ".")
+	command(t, "go", "test", "-c", "-tags="+nightlyTag, "-trimpath", "-ldflags=-s -w", "-o", program, ".")
 	m.console = m.boot(t, m.root(t), program, []string{"run " + pattern, "skip " + m.skip})
 	m.parts = split(m.console)
 	if !strings.Contains(m.console, "\n"+guestOver) {

@@ -57,3 +57,14 @@ func TestBootUKI(t *testing.T) {
 	t.Parallel()
 	fromDisk(t).boot(t).unharmed(t)
 }
+
+// TestAttackUKIAppend hands the image to firmware with a command line of the host's, which replaces the image's own: it names
+// another root, well sealed, which lies on the disk. No register of a TPM but 9 and 12 would show it.
+func TestAttackUKIAppend(t *testing.T) {
+	t.Parallel()
+	m := fromDisk(t)
+	root := m.otherRoot(t)
+	m.replace("virtio-blk-pci,drive=root,bootindex", "virtio-blk-pci,drive=root") // the kernel comes first
+	m.add("-kernel", m.File(m.manifest.Files.UKI), "-append", m.line(t, func(l *image.CommandLine) { l.Root = root }))
+	m.boot(t).refuses(t, "reference values refused (measurement)", "command-line sha256:")
+}

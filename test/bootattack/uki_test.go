@@ -11,7 +11,6 @@ import (
 	"testing"
 	"unicode/utf16"
 
-	"github.com/kettle/attest/image"
 	"github.com/kettle/attest/image/launch"
 )
 
@@ -88,17 +87,6 @@ func TestAttackUKIInjection(t *testing.T) {
 	} else if now, _ := variables(after); len(now) <= len(before) {
 		t.Error("firmware wrote none of its own behind the variable: it did not take it for one")
 	}
-}
-
-// TestAttackUKIAppend hands the image to firmware with a command line of the host's, which replaces the image's own: it names
-// another root, well sealed, which lies on the disk. No register of a TPM but 9 and 12 would show it.
-func TestAttackUKIAppend(t *testing.T) {
-	t.Parallel()
-	m := fromDisk(t)
-	root := m.otherRoot(t)
-	m.replace("virtio-blk-pci,drive=root,bootindex", "virtio-blk-pci,drive=root") // the kernel comes first
-	m.add("-kernel", m.File(m.manifest.Files.UKI), "-append", m.line(t, func(l *image.CommandLine) { l.Root = root }))
-	m.boot(t).refuses(t, "reference values refused (measurement)", "command-line sha256:")
 }
 
 // changeUKI changes the unified kernel image on a disk: the time in its header, which nobody looks at and the builder leaves 0.
