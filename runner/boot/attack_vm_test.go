@@ -85,7 +85,7 @@ func TestAttackChangedBlock(t *testing.T) {
 	}{
 		"before the start":                 {true, false, block, true},
 		"while it runs":                    {true, true, block, false},
-		"while it runs, without a console": {false, true, block, false},
+		"while it runs, without a console": {false, true, block, true},
 		"the hash tree":                    {true, false, lowest, true},
 	}
 	for name, tt := range tests {

@@ -138,28 +138,3 @@ func TestAttackReadScratch(t *testing.T) {
 		t.Errorf("what the host sees can be compressed to %.3f", ratio)
 	}
 }
-
-// TestAttackRollBackScratch puts the whole disk back to an earlier state of the same boot, all of it: data that this machine
-// wrote with this key to this place. The tags that would fit it are gone from the machine's memory.
-func TestAttackRollBackScratch(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	path, earlier := m.withScratch(t), []byte(nil)
-	m.heard = func(_ *channel.Launcher, message channel.Message) {
-		phase, ok := message.(channel.Phase)
-		switch {
-		case ok && phase.Name == "first":
-			var err error
-			earlier, err = os.ReadFile(path)
-			must(t, err)
-			goOn(t, path, phase.Name)
-		case ok && phase.Name == "second":
-			must(t, os.WriteFile(path, earlier, 0o600))
-			goOn(t, path, phase.Name)
-		}
-	}
-	messages, _, _ := m.run(t, "rolled")
-	if got := outcome(messages); !strings.HasPrefix(got, "refused: ") {
-		t.Errorf("got %s", got)
-	}
-}

@@ -255,18 +255,6 @@ func TestBoot(t *testing.T) {
 	}
 }
 
-// TestScratch makes the job's disk in a machine and uses it to its end.
-func TestScratch(t *testing.T) {
-	t.Parallel()
-	messages, console, _ := newMachine(t).run(t, "scratch")
-	wantOnlySentence(t, console, "kettled: the test guest is done; powering off")
-	for _, message := range messages {
-		if end, ok := message.(channel.End); ok {
-			t.Log(end.Outcome)
-		}
-	}
-}
-
 // essence spells report data, measurement and host data as the guest does.
 func essence(data [64]byte, digest [48]byte, register [32]byte) string {
 	return hex.EncodeToString(slices.Concat(data[:], digest[:], register[:]))
