@@ -158,7 +158,7 @@ func TestGCP(t *testing.T) {
 	if err != nil || !bytes.Equal(got, raw) {
 		t.Errorf("the disk differs: %v", err)
 	}
-	if err := disk.GCP(io.Discard, bytes.NewReader(raw), m.layout.Size+1); err == nil {
+	if err := disk.GCP(io.Discard, bytes.NewReader(raw[:mib]), mib+1); err == nil {
 		t.Error("a disk that is cut off: no error")
 	}
 }
