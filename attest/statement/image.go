@@ -122,12 +122,7 @@ func ParseImageProvenance(payload []byte) (*ImageProvenance, error) {
 		Subjects: subjects, BuilderID: r.Builder.ID, BuilderVersion: r.Builder.Version, Materials: b.ResolvedDependencies,
 		InvocationID: r.Metadata.InvocationID, Byproducts: r.Byproducts,
 	}
-	if r.Metadata.StartedOn != nil {
-		p.StartedOn = *r.Metadata.StartedOn
-	}
-	if r.Metadata.FinishedOn != nil {
-		p.FinishedOn = *r.Metadata.FinishedOn
-	}
+	p.StartedOn, p.FinishedOn = r.Metadata.times()
 	if err := decode(b.ExternalParameters, &p.External); err != nil {
 		return nil, err
 	}

@@ -189,6 +189,17 @@ type metadata struct {
 	FinishedOn   *time.Time `json:"finishedOn,omitempty"`
 }
 
+// times gives both times, zero where one is absent.
+func (m metadata) times() (started, finished time.Time) {
+	if m.StartedOn != nil {
+		started = *m.StartedOn
+	}
+	if m.FinishedOn != nil {
+		finished = *m.FinishedOn
+	}
+	return started, finished
+}
+
 // Marshal encodes the provenance once, as the payload to quote and sign.
 func (p *Provenance) Marshal() ([]byte, error) {
 	if err := p.validate(); err != nil {
@@ -231,12 +242,7 @@ func ParseProvenance(payload []byte) (*Provenance, error) {
 		BuilderDependencies: r.Builder.BuilderDependencies, Dependencies: b.ResolvedDependencies,
 		InvocationID: r.Metadata.InvocationID, Byproducts: r.Byproducts,
 	}
-	if r.Metadata.StartedOn != nil {
-		p.StartedOn = *r.Metadata.StartedOn
-	}
-	if r.Metadata.FinishedOn != nil {
-		p.FinishedOn = *r.Metadata.FinishedOn
-	}
+	p.StartedOn, p.FinishedOn = r.Metadata.times()
 	if err := decode(b.ExternalParameters, &p.External); err != nil {
 		return nil, err
 	}
