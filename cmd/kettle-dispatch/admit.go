@@ -187,7 +187,7 @@ func (f *admitFlags) serverCertificate(log *slog.Logger) (*admission.Certificate
 			}
 		}
 	}
-	if _, err := readPrivate(f.key); err != nil {
+	if _, err := cli.ReadPrivate(f.key); err != nil {
 		return nil, cli.Usagef("--key: %w", err)
 	}
 	c, err := admission.LoadCertificate(f.certificate, f.key, time.Now, log)
@@ -203,7 +203,7 @@ func (f *admitFlags) config(log *slog.Logger) (_ *admission.Config, err error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := readPrivate(f.operator)
+	text, err := cli.ReadPrivate(f.operator)
 	if err != nil {
 		return nil, cli.Usagef("--operator-key: %w", err)
 	}

@@ -55,7 +55,7 @@ type measurement struct {
 
 func (a *app) imageCommand() *cobra.Command {
 	group := &cobra.Command{Use: "image", Short: "Work with build images"}
-	group.AddCommand(a.imageBuildCommand(), a.imageFetchCommand(), a.imageLockCommand(), a.imageMeasureCommand(), a.imageAttestCommand(), a.imageVerifyCommand(), a.imageDiskCommand(), a.imagePushCommand(), a.imageRunCommand())
+	group.AddCommand(a.imageBuildCommand(), a.imageFetchCommand(), a.imageLockCommand(), a.imageMeasureCommand(), a.imageAttestCommand(), a.imageVerifyCommand(), a.imageDiskCommand(), a.imagePushCommand(), a.imageIDBlockCommand(), a.imageRunCommand())
 	return group
 }
 
