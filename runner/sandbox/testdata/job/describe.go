@@ -47,8 +47,10 @@ func describe(code string) int {
 	suid.Stdout = os.Stdout
 	_ = suid.Run()
 	_ = exec.Command("/proc/self/exe", "orphan").Run()
-	time.Sleep(200 * time.Millisecond)
-	if zombies() == 0 {
+	for end := time.Now().Add(10 * time.Second); orphans() > 0 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if orphans() == 0 {
 		fmt.Println("orphans reaped")
 	}
 	describeFiles()
@@ -76,11 +78,11 @@ func describeFiles() {
 	}
 }
 
-func zombies() int {
-	n := 0
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, s := range stats {
-		if text, err := os.ReadFile(s); err == nil && strings.Contains(string(text), ") Z ") {
+// orphans counts the processes that [spawn] has started, living or dead: a dead one keeps its name until it is reaped.
+func orphans() (n int) {
+	names, _ := filepath.Glob("/proc/[0-9]*/comm")
+	for _, name := range names {
+		if text, err := os.ReadFile(name); err == nil && string(text) == "exe\n" {
 			n++
 		}
 	}
