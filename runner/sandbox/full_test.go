@@ -81,7 +81,7 @@ func script(t *testing.T, c sandbox.Config, code int, words []string, args ...st
 	}
 	select {
 	case <-r.Done():
-	case <-time.After(4 * time.Minute):
+	case <-time.After(12 * time.Minute):
 		t.Errorf("it does not end")
 	}
 	t.Logf("it took %v", time.Since(before).Round(time.Second))

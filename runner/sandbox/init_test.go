@@ -53,7 +53,7 @@ func boot(m *testing.M) int {
 }
 
 func obey(m *testing.M, orders string) {
-	args := []string{"/init", "-test.v", "-test.timeout=9m"}
+	args := []string{"/init", "-test.v", "-test.timeout=24m"}
 	for line := range strings.Lines(orders) {
 		verb, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch verb {

@@ -41,7 +41,7 @@ type machine struct {
 // system, for TestFull… and TestAttackNested… at night.
 var (
 	small = &machine{name: "small", skip: "^Test([^GA]|AttackNested)", root: smallRoot, memory: 1536, time: 8 * time.Minute}
-	full  = &machine{name: "full", skip: "^Test([^FA]|Attack[^N])", root: fullRoot, memory: 3072, time: 10 * time.Minute}
+	full  = &machine{name: "full", skip: "^Test([^FA]|Attack[^N])", root: fullRoot, memory: 3072, time: 25 * time.Minute}
 )
 
 // turn lets one VM run at a time: each keeps a whole core busy.
